@@ -1,0 +1,48 @@
+"""What every engine does: hold one model, take merged weights in place, answer prompts. It knows no skill and no study.
+
+An engine is used by one caller at a time. Its weights are undefined until the first `apply`, and after one that raised.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from automerge.recipe import Recipe
+from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
+
+Message = dict[str, str]  # {"role": "user", "content": "…"}
+
+
+class Engine(Protocol):
+    """The contract tests/engine/contract.py checks for every engine."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Whatever may change an answer besides weights, prompt and sampling: engine, versions, dtype, device."""
+        ...
+
+    def apply(self, recipe: Recipe) -> Applied:
+        """Merges in place. Raises MergeError, and no answer may be asked before an apply that succeeds."""
+        ...
+
+    def render(self, messages: Sequence[Message]) -> Prompt:
+        """A conversation through the chat template of the recipe's tokenizer, ready for the assistant's turn.
+
+        Raises SkillError where that tokenizer has no chat template.
+        """
+        ...
+
+    def encode(self, text: str) -> Prompt:
+        """Plain text as a prompt, with the special tokens the tokenizer itself adds."""
+        ...
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        """One completion a prompt, in order. Raises EngineError for a prompt beyond the context length."""
+        ...
+
+    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[LogLikelihood]:
+        """The log-probability of each continuation's tokens after its prompt, in order. Continuations are not empty."""
+        ...
+
+    def close(self) -> None:
+        """Frees the model. May be called twice."""
+        ...

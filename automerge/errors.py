@@ -1,0 +1,69 @@
+"""Every error a user can meet, and how the errors are related.
+
+    AutomergeError            exit 1
+    ├── ConfigError           a search space, skill or recipe file says something it may not
+    ├── SourceError           a checkpoint or adapter cannot be read, or does not fit its base
+    ├── MergeError            a merge went wrong: values that are not finite, a checksum that differs
+    ├── EngineError           the engine cannot serve this model or these prompts
+    ├── SkillError            items, template or scorer of a skill are unusable
+    ├── StudyError            a study cannot be opened or continued
+    │   ├── StudyMismatch     what is asked now differs from what the study was started with
+    │   └── StudyBusy         another process is driving the study
+    └── ExportError           the merged checkpoint could not be written or verified
+
+A message says what was expected and what came. `where` names the file, key or tensor; `hint` says what to do.
+"""
+
+
+class AutomergeError(Exception):
+    """The root of the tree. Printed as one screen by the command line, without a traceback."""
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{text}\n{self.hint}" if self.hint else text
+
+
+class ConfigError(AutomergeError):
+    """A search space, skill or recipe file says something it may not."""
+
+
+class SourceError(AutomergeError):
+    """A checkpoint or adapter cannot be read, or does not fit its base."""
+
+
+class MergeError(AutomergeError):
+    """A merge went wrong: values that are not finite, a checksum that differs."""
+
+
+class EngineError(AutomergeError):
+    """The engine cannot serve this model or these prompts."""
+
+
+class SkillError(AutomergeError):
+    """Items, template or scorer of a skill are unusable."""
+
+
+class StudyError(AutomergeError):
+    """A study cannot be opened or continued."""
+
+
+class StudyMismatch(StudyError):
+    """What is asked now differs from what the study was started with; `differences` lists (key, then, now)."""
+
+    def __init__(self, message: str, differences: list[tuple[str, str, str]], *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.differences = differences
+
+
+class StudyBusy(StudyError):
+    """Another process is driving the study."""
+
+
+class ExportError(AutomergeError):
+    """The merged checkpoint could not be written or verified."""
