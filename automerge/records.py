@@ -5,7 +5,6 @@ Nothing here knows how a value is made or where it is stored.
 
 import json
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -34,7 +33,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """One generated answer, cut before its stop string. `tokens` counts what was generated, `finish` says why it ended."""
+    """One generated answer, cut before its stop string; `tokens` were generated, `finish` says why it ended."""
 
     text: str
     tokens: int
@@ -88,9 +87,7 @@ class Interval:
     n: int
 
 
-@cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}  # built once a type: building costs milliseconds
 
 
 def to_json(value: Any) -> str:
@@ -100,4 +97,7 @@ def to_json(value: Any) -> str:
 
 def from_json(kind: type[T], text: str | bytes) -> T:
     """The record written by `to_json`. Raises pydantic.ValidationError where the text is not one."""
-    return _adapter(kind).validate_json(text)
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    value: T = _adapters[kind].validate_json(text)
+    return value

@@ -1,0 +1,80 @@
+"""The command line: one file a subcommand, each thin. Exit 0 ok, 1 error, 2 usage, 3 a gate or the verdict says no."""
+
+import importlib.metadata
+import os
+import sys
+
+import click
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from automerge.cli import check, evaluate, export, merge, search, show, trials
+from automerge.errors import AutomergeError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="automerge",
+    help="Finds merges of fine-tuned language models by search, fenced by gates, proven on held-out items.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("search")(search.search)
+app.command("check")(check.check)
+app.command("trials")(trials.trials)
+app.command("show")(show.show)
+app.command("export")(export.export)
+app.command("eval")(evaluate.evaluate_models)
+app.command("merge")(merge.merge)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"automerge {importlib.metadata.version('automerge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.", envvar="AUTOMERGE_DEBUG"),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    os.environ["AUTOMERGE_DEBUG"] = "1" if debug else ""
+
+
+def main() -> None:
+    """Runs the command line. Known errors become one screen on stderr; a traceback comes with --debug only."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        Console(stderr=True).print("Interrupted.")
+        code = INTERRUPTED
+    except Exception as error:
+        if os.environ.get("AUTOMERGE_DEBUG"):
+            raise
+        _print_error(error)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _print_error(error: Exception) -> None:
+    console = Console(stderr=True)
+    if isinstance(error, AutomergeError):
+        text = Text(error.message)
+        if error.where:
+            text = Text(f"{error.where}\n", style="bold") + text
+        if error.hint:
+            text.append(f"\n\n{error.hint}", style="cyan")
+        console.print(Panel(text, title=type(error).__name__, title_align="left", border_style="red"))
+    else:
+        text = Text(
+            f"{type(error).__name__}: {error}\n\nThis is a bug. Run again with --debug and report what it prints."
+        )
+        console.print(Panel(text, title="unexpected error", title_align="left", border_style="red"))

@@ -1,0 +1,86 @@
+"""What the subcommands share: finding the config, the embedded zoo, the study's folder, and the options they take."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import optuna
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from automerge.config import SearchConfig, load_search
+from automerge.errors import StudyError
+from automerge.study.folder import StudyFolder
+from automerge.study.store import open_study
+from automerge.zoo import prepare
+
+ZOO = "AUTOMERGE_ZOO"  # the variable that the zoo's files name; set here when they are asked for
+
+Out = Annotated[Path | None, typer.Option("--out", help="The study's folder. Default: results/<study>.")]
+StudyName = Annotated[str | None, typer.Option("--study", help="The study's name. Default: the config's.")]
+Storage = Annotated[str | None, typer.Option("--storage", help="An Optuna storage URL. Default: SQLite in the folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+
+
+def open_config(config: str | None, *, study: str | None, seed: int | None, engine: str | None) -> SearchConfig:
+    """The config named, or ./automerge.yaml, or the embedded zoo; with what the command line overrides."""
+    use = config or ("automerge.yaml" if Path("automerge.yaml").is_file() else "zoo")
+    if use == "zoo" or (
+        Path(use).is_file() and f"${{{ZOO}}}" in Path(use).read_text(encoding="utf-8", errors="replace")
+    ):
+        _prepare_zoo()
+    loaded = load_search(use)
+    update: dict[str, object] = {}
+    if study is not None:
+        update["name"] = study
+    if seed is not None:
+        update["seed"] = seed
+    if engine is not None:
+        update["engine"] = {**loaded.engine.model_dump(), "name": engine}
+    folder = loaded.folder
+    checked = SearchConfig.model_validate({**loaded.model_dump(), **update})
+    return checked.model_copy(update={"folder": folder})
+
+
+def _prepare_zoo() -> None:
+    if os.environ.get(ZOO):
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("the zoo", total=None)
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            progress.update(task, description=f"making the zoo, once: {stage}", completed=done, total=total)
+
+        os.environ[ZOO] = str(prepare(progress=on_progress))
+
+
+def study_folder(out: Path | None, name: str | None) -> StudyFolder:
+    """The folder named by --out or --study; with neither, the newest study under results/."""
+    if out is not None:
+        return StudyFolder(out)
+    if name is not None:
+        return StudyFolder(Path("results") / name)
+    found = sorted(Path("results").glob("*/study.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise StudyError("no study in results/", where=str(Path("results").absolute()), hint="Name one with --out.")
+    return StudyFolder(found[-1].parent)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study to read, and its folder."""
+
+    study: optuna.Study
+    folder: StudyFolder
+    config: SearchConfig
+
+
+def open_existing(out: Path | None, name: str | None, storage: str | None) -> Opened:
+    """A study that is there already. Raises StudyError where it is not."""
+    folder = study_folder(out, name)
+    about = folder.read_about()
+    config = SearchConfig.model_validate(about["config"])
+    return Opened(open_study(str(about["study"]), storage or folder.storage, create=False), folder, config)

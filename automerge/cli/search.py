@@ -1,0 +1,131 @@
+"""`automerge search`: searches, proves, and says what to do next. Killed or interrupted, the same command goes on."""
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from automerge.cli.live import LiveScreen, PlainLines, Screen
+from automerge.cli.opening import AsJson, Out, Storage, StudyName, open_config, study_folder
+from automerge.gate.verdict import Verdict
+from automerge.report.tables import difference_table, gate_lines, verdict_line, verdict_table
+from automerge.study.events import Block, Event
+from automerge.study.folder import StudyFolder
+from automerge.study.loop import Budget
+from automerge.study.session import make_plan, run_search
+
+INTERRUPTED = 130
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_budget(text: str) -> Budget:
+    """`50` is trials in the study in all, baselines among them; `90s`, `45m`, `8h` is time spent on them."""
+    match = re.fullmatch(r"(\d+)([smhd]?)", text.strip())
+    if not match or int(match[1]) == 0:
+        raise typer.BadParameter(f"expected trials such as 50, or time such as 45m, got {text!r}")
+    if match[2]:
+        return Budget(seconds=float(int(match[1]) * _UNITS[match[2]]))
+    return Budget(trials=int(match[1]))
+
+
+def search(
+    config: Annotated[
+        str | None, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")
+    ] = None,
+    budget: Annotated[str, typer.Option(metavar="N|TIME", help="Trials in all (50), or time (45m).")] = "50",
+    study: StudyName = None,
+    out: Out = None,
+    storage: Storage = None,
+    engine: Annotated[str | None, typer.Option(help="auto or transformers. Default: the config's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of masks, items and proposals. Default: the config's.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Search for the best merge, prove it on held-out items. Run again to go on. Exit 0 promoted, 3 not."""
+    loaded = open_config(config, study=study, seed=seed, engine=engine)
+    folder = study_folder(out, loaded.name)
+    console = Console(stderr=as_json)
+    spend = parse_budget(budget)
+    again = _again(config, budget, study, out)
+    plan = make_plan(loaded)
+    screen: Screen = LiveScreen(plan, spend, console) if console.is_terminal else PlainLines(plan, spend, console)
+    interrupt = Interrupt()
+
+    def listen(event: Event) -> None:
+        screen.listen(event)
+        if isinstance(event, Block):
+            interrupt.stop_if_asked()
+
+    try:
+        with interrupt.caught(), screen:
+            verdict = run_search(plan, folder, spend, listen, storage=storage)
+    except KeyboardInterrupt:
+        console.print(f"Stopped; what was scored is kept. Go on with:\n  [bold]{again}[/bold]", highlight=False)
+        return INTERRUPTED
+    if as_json:
+        print(json.dumps({"folder": str(folder.path), **asdict(verdict)}))
+    else:
+        _conclude(console, verdict, folder, out)
+    return 0 if verdict.outcome == "PROMOTED" else 3
+
+
+class Interrupt:
+    """The first Ctrl-C (or SIGTERM) lets the block of items in the engine finish; the second stops at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def stop_if_asked(self) -> None:
+        """Called between blocks. Raises KeyboardInterrupt."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Takes the signals over for a while."""
+
+        def ask(number: int, frame: object) -> None:
+            if self._asked:
+                raise KeyboardInterrupt
+            self._asked = True
+
+        old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def _again(config: str | None, budget: str, study: str | None, out: object) -> str:
+    parts = ["automerge search", config or "", f"--budget {budget}"]
+    parts += [f"--study {study}" if study else "", f"--out {out}" if out else ""]
+    return " ".join(part for part in parts if part)
+
+
+def _conclude(console: Console, verdict: Verdict, folder: StudyFolder, out: object) -> None:
+    console.print()
+    console.print(verdict_table(verdict))
+    differences = difference_table(verdict)
+    if differences is not None:
+        console.print()
+        console.print(differences)
+    leading = next((j for j in verdict.judged if j.name == verdict.winner), None) or next(iter(verdict.judged), None)
+    for line in gate_lines(leading.gates) if leading else []:
+        console.print(line, highlight=False)
+    console.print()
+    console.print(verdict_line(verdict))
+    where = f" --out {folder.path}" if out else ""
+    if verdict.outcome == "PROMOTED":
+        console.print(f"Write it out:  [bold]automerge export{where} my-merge[/bold]", highlight=False)
+    elif verdict.judged:
+        number = verdict.judged[0].name.removeprefix("trial ")
+        command = f"automerge export{where} --trial {number} my-merge"
+        console.print(
+            f"Nothing was promoted. To write a candidate out all the same:  [bold]{command}[/bold]", highlight=False
+        )

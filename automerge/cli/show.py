@@ -1,0 +1,100 @@
+"""`automerge show N`: one trial's recipe, scores, gates and answers, beside those of the base."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from automerge.cli.opening import AsJson, Opened, Out, Storage, StudyName, open_existing
+from automerge.errors import StudyError
+from automerge.evals.store import AnswerStore
+from automerge.recipe import Recipe, parse_recipe
+from automerge.records import ItemResult
+from automerge.report.tables import trial_table
+from automerge.study.records import Record, Row, study_rows
+
+
+def show(
+    trial: Annotated[str, typer.Argument(help="A trial's number, or a baseline's name.")],
+    study: StudyName = None,
+    out: Out = None,
+    storage: Storage = None,
+    answers: Annotated[int, typer.Option(help="Answers shown a skill.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Show one trial: recipe, scores, gates, and some answers beside the base's."""
+    opened = open_existing(out, study, storage)
+    rows = study_rows(opened.study)
+    row, record = find_row(rows, trial)
+    recipe = parse_recipe(record.recipe)
+    asked = {skill: _answers(opened, record.checksum, skill) for skill in record.skills}
+    if as_json:
+        items = {s: [{"item": r.item, "answer": r.answer, "score": r.score.value} for r in a] for s, a in asked.items()}
+        print(json.dumps({**row.to_json(), "recipe": json.loads(record.recipe), "answers": items}))
+        return
+    console = Console()
+    base = next((r for r in rows if r.label == "base" and r.record), None)
+    console.print(trial_table([r for r in (base, row) if r], list(opened.config.skills), title="search items"))
+    console.print(f"recipe {recipe.hash[:16]}, weights {record.checksum}", highlight=False)
+    console.print(_recipe_table(recipe))
+    theirs = {s: _answers(opened, base.record.checksum, s) for s in asked} if base and base.record else {}
+    for skill, results in asked.items():
+        console.print(_answer_table(skill, results[:answers], {r.item: r for r in theirs.get(skill, [])}))
+
+
+def find_row(rows: list[Row], trial: str) -> tuple[Row, Record]:
+    """The row of a trial number or a baseline's name. Raises StudyError where it is not there or has no scores."""
+    names = {row.label: row for row in rows} | {str(row.number): row for row in rows if row.number is not None}
+    if trial not in names:
+        numbers = [row.number for row in rows if row.number is not None]
+        baselines = ", ".join(row.label for row in rows if row.is_baseline)
+        raise StudyError(
+            f"no trial or baseline {trial!r}",
+            hint=f"Trials 0 to {max(numbers, default=0)}; baselines: {baselines}.",
+        )
+    row = names[trial]
+    if row.record is None or row.record.error:
+        raise StudyError(f"{row.label} is {row.state}: it has no scores", hint=row.record.error if row.record else None)
+    return row, row.record
+
+
+def _answers(opened: Opened, checksum: str, skill: str) -> list[ItemResult]:
+    if not opened.folder.answers.exists():
+        return []
+    with AnswerStore(opened.folder.answers) as store:
+        return store.results(checksum, skill)
+
+
+def _recipe_table(recipe: Recipe) -> Table:
+    table = Table(
+        title=f"{recipe.method}, {recipe.dtype}, mask seed {recipe.seed}", title_justify="left", pad_edge=False
+    )
+    parameters = list(recipe.groups[0].values)
+    table.add_column("group")
+    for parameter in parameters:
+        table.add_column(parameter)
+    for group in recipe.groups:
+        cells = []
+        for parameter in parameters:
+            value = group.values[parameter]
+            texts = [f"{value:.3f}"] if isinstance(value, float) else [f"{k} {v:.3f}" for k, v in dict(value).items()]
+            cells.append("  ".join(texts))
+        table.add_row(group.name, *cells)
+    return table
+
+
+def _answer_table(skill: str, results: list[ItemResult], base: dict[str, ItemResult]) -> Table:
+    table = Table(title=skill, title_justify="left", show_lines=True, pad_edge=False)
+    for column in ("item", "prompt", "answer", "score", "base's answer", "base's score"):
+        table.add_column(column, overflow="fold", max_width=40)
+    for result in results:
+        theirs = base.get(result.item)
+        pairs = [result.answer, _score(result), theirs.answer if theirs else "", _score(theirs) if theirs else ""]
+        table.add_row(result.item, result.prompt[-200:], *pairs)
+    return table
+
+
+def _score(result: ItemResult) -> str:
+    return "unscored" if result.score.value is None else f"{result.score.value:.3f}"

@@ -1,0 +1,362 @@
+"""YAML files → closed, typed configs. Every mistake is a ConfigError that names the file, the key and the near name.
+
+It knows the shape of a search space file; what its method, skills and sources are is for later stages to find out.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from automerge.errors import ConfigError
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_PACKAGE = Path(__file__).parent
+M = TypeVar("M", bound=BaseModel)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML 1.2 mapping, with ${NAME} and ${NAME:-default} taken from the environment. Doubled keys are refused."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"expected UTF-8 text: {error}", where=str(path)) from error
+    try:
+        data = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        problem = (error.problem or "malformed").splitlines()[0]
+        raise ConfigError(f"line {line}: not valid YAML: {problem}", where=str(path)) from error
+    except YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"expected a mapping of keys, got {type(data).__name__}", where=str(path))
+    return {str(key): _interpolate(value, f"{path}: {key}") for key, value in data.items()}
+
+
+def _interpolate(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _interpolate(entry, f"{where}.{key}") for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_interpolate(entry, where) for entry in value]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        found = os.environ.get(match["name"]) or match["default"]
+        if found is None:
+            raise ConfigError(
+                f"the environment variable {match['name']} is not set",
+                where=where,
+                hint=f"Set it, or write a default: ${{{match['name']}:-…}}",
+            )
+        return found
+
+    return _VARIABLE.sub(replace, value)
+
+
+def find_shipped(kind: str, name: str) -> Path:
+    """The file `<kind>/<name>.yaml` (kind: search_spaces or evals) of the installed package or of its repository."""
+    folders = [_PACKAGE / "shipped" / kind, _PACKAGE.parent / kind]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    near = difflib.get_close_matches(name, names, n=1)
+    raise ConfigError(
+        f"no file of that name, and {kind}/ has no {name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""),
+        where=name,
+        hint=f"{kind}/ has: {', '.join(names)}",
+    )
+
+
+# --- typed, closed models ----------------------------------------------------------------------------------------
+
+
+class Closed(BaseModel):
+    """A frozen model that refuses unknown keys and says which known one is near."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        known = [field.alias or name for name, field in cls.model_fields.items() if not field.exclude]
+        for key in data:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                raise PydanticCustomError(
+                    "unknown_key",
+                    "unknown key '{key}'{near}; known keys: {known}",
+                    {
+                        "key": str(key),
+                        "near": f" (did you mean '{near[0]}'?)" if near else "",
+                        "known": ", ".join(known),
+                    },
+                )
+        return data
+
+
+def validate(model: type[M], data: Any, where: str) -> M:
+    """`data` as a `model`. Raises ConfigError listing every mistake, one a line."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            place = ".".join(str(part) for part in problem["loc"])
+            given = "" if isinstance(problem["input"], dict | list) else f" (got {problem['input']!r})"
+            given = "" if problem["type"] in ("unknown_key", "missing") else given
+            lines.append(f"{place + ': ' if place else ''}{problem['msg'].removeprefix('Value error, ')}{given}")
+        raise ConfigError("; ".join(lines) if len(lines) == 1 else "\n  " + "\n  ".join(lines), where=where) from None
+
+
+# --- the search space file ---------------------------------------------------------------------------------------
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Groups(Closed):
+    """How layers share a parameter: `whole`, `layers`, `{blocks: N}` equal runs, `{knots: N}` interpolated points."""
+
+    kind: Literal["whole", "layers", "blocks", "knots"]
+    count: Positive = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            if data not in ("whole", "layers"):
+                raise ValueError("expected whole, layers, {blocks: N} or {knots: N}")
+            return {"kind": data}
+        if isinstance(data, dict) and len(data) == 1 and next(iter(data)) in ("blocks", "knots"):
+            ((kind, count),) = data.items()
+            if kind == "knots" and isinstance(count, int) and count < 2:
+                raise ValueError("knots needs at least 2")
+            return {"kind": kind, "count": count}
+        if isinstance(data, dict) and "kind" in data:
+            return data
+        raise ValueError("expected whole, layers, {blocks: N} or {knots: N}")
+
+
+Modules = Literal["together", "split"]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Bounds(Closed):
+    """A number that is fixed (`value`) or varied (`range`: [low, high])."""
+
+    value: Number | None = None
+    range: tuple[Number, Number] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, data: Any) -> Any:
+        if isinstance(data, int | float) and not isinstance(data, bool):
+            return {"value": data}
+        if isinstance(data, list):
+            return {"range": data}
+        return data
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Bounds":
+        if (self.value is None) == (self.range is None):
+            raise ValueError("expected a number, or a range [low, high]")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"range: low must lie below high, got {list(self.range)}")
+        return self
+
+
+class ParameterSpace(Closed):
+    """One method parameter: bounds for every source, exceptions by source, and how layers and modules share it."""
+
+    value: Number | None = None
+    range: tuple[Number, Number] | None = None
+    sources: dict[str, Bounds] = {}
+    groups: Groups | None = None
+    modules: Modules | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, data: Any) -> Any:
+        if isinstance(data, int | float) and not isinstance(data, bool):
+            return {"value": data}
+        return {"range": data} if isinstance(data, list) else data
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "ParameterSpace":
+        if self.value is not None or self.range is not None or not self.sources:
+            Bounds(value=self.value, range=self.range)
+        return self
+
+    def bounds(self, source: str) -> Bounds | None:
+        """The bounds for a source; None where neither it nor the parameter as a whole has any."""
+        if source in self.sources:
+            return self.sources[source]
+        if self.value is None and self.range is None:
+            return None
+        return Bounds(value=self.value, range=self.range)
+
+
+class Margin(Closed):
+    """How much may be lost: absolute, or (`relative`) a share of the reference's score; written 0.02 or 1%."""
+
+    amount: Annotated[float, Field(ge=0, le=1)]
+    relative: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, data: Any) -> Any:
+        if isinstance(data, str) and data.strip().endswith("%"):
+            return {"amount": float(data.strip().removesuffix("%")) / 100, "relative": True}
+        if isinstance(data, int | float) and not isinstance(data, bool):
+            return {"amount": data}
+        return data
+
+    def of(self, reference: float) -> float:
+        """The margin in score units, given the reference's score."""
+        return self.amount * reference if self.relative else self.amount
+
+    def __str__(self) -> str:
+        return f"{self.amount:.4g}" if not self.relative else f"{100 * self.amount:.4g}%"
+
+
+class GateRule(Closed):
+    """A condition on one skill: at least `min`, or no worse than a baseline by more than a margin."""
+
+    skill: str
+    min: Annotated[float, Field(ge=0, le=1)] | None = None
+    no_worse_than: str | None = None
+    margin: Margin = Margin(amount=0.0)
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "GateRule":
+        if (self.min is None) == (self.no_worse_than is None):
+            raise ValueError("expected either min or no_worse_than")
+        return self
+
+    def __str__(self) -> str:
+        if self.min is not None:
+            return f"{self.skill} ≥ {self.min:.4g}"
+        return f"{self.skill} no worse than {self.no_worse_than} (margin {self.margin})"
+
+
+class EngineConfig(Closed):
+    """Which engine serves the merges, and how. `batch_tokens` bounds a batch: padded tokens, prompt and answer."""
+
+    name: Literal["auto", "transformers"] = "auto"
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_tokens: Positive = 16384
+
+
+class SamplerConfig(Closed):
+    """Who proposes. `startup`: finished trials, baselines among them, before TPE models them."""
+
+    name: Literal["tpe", "random"] = "tpe"
+    startup: Positive = 12
+
+
+class VerdictConfig(Closed):
+    """How many candidates go to the held-out items, and the confidence of the claims made there."""
+
+    candidates: Positive = 3
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class SearchConfig(Closed):
+    """A search space file: what is merged, what varies, which skills judge, what must not be lost."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    about: str = ""
+    base: str
+    sources: Annotated[dict[str, str], Field(min_length=1)]
+    method: str
+    options: dict[str, bool] = {}
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    tokenizer: str = "base"
+    groups: Groups = Groups(kind="whole")
+    modules: Modules = "together"
+    parameters: Annotated[dict[str, ParameterSpace], Field(min_length=1)]
+    skills: Annotated[dict[str, str | dict[str, Any]], Field(min_length=1)]
+    objective: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    gates: list[GateRule] = []
+    seed: int = 0
+    engine: EngineConfig = EngineConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    verdict: VerdictConfig = VerdictConfig()
+    folder: Path = Field(default=Path(), exclude=True)  # relative paths start here: the folder of the file
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _from_list(cls, data: Any) -> Any:
+        return dict.fromkeys(data, 1.0) if isinstance(data, list) else data
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> "SearchConfig":
+        for name in self.sources:
+            if name == "base" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+                raise ValueError(f"sources: {name!r} is not a usable name (letters, digits, '_', '-', '.'; not 'base')")
+        for parameter, space in self.parameters.items():
+            _known(space.sources, self.sources, f"parameters.{parameter}.sources")
+        _known(self.objective, self.skills, "objective")
+        _known([gate.skill for gate in self.gates], self.skills, "gates: skill")
+        references = ["base", *self.sources, *AVERAGES]
+        _known([g.no_worse_than for g in self.gates if g.no_worse_than], references, "gates: no_worse_than")
+        _known([self.tokenizer], ["base", *self.sources], "tokenizer")
+        return self
+
+
+# The baselines besides base and the sources; a gate may name any baseline as its reference.
+AVERAGES = ("plain_average", "task_arithmetic", "dare_0.5", "dare_0.9")
+
+
+def _known(names: Any, allowed: Any, where: str) -> None:
+    for name in names:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, list(allowed), n=1)
+            raise ValueError(
+                f"{where}: unknown name {name!r}"
+                + (f" (did you mean {near[0]!r}?)" if near else "")
+                + f"; expected one of {', '.join(allowed)}"
+            )
+
+
+def locate(text: str, folder: Path) -> str:
+    """A model or data locator: an existing path (relative ones start at `folder`) made absolute, else left as it is."""
+    path = Path(text).expanduser()
+    absolute = path if path.is_absolute() else folder / path
+    return str(absolute.resolve()) if absolute.exists() or text.startswith((".", "/", "~")) else text
+
+
+def load_search(use: str) -> SearchConfig:
+    """A search space by path or by the name of a shipped one, its model paths made absolute."""
+    path = Path(use)
+    if not path.is_file():
+        if path.suffix in (".yaml", ".yml") or path.parent != Path():
+            raise ConfigError("no such file", where=use)
+        path = find_shipped("search_spaces", use)
+    config = validate(SearchConfig, read_yaml(path), str(path))
+    folder = path.resolve().parent
+    return config.model_copy(
+        update={
+            "folder": folder,
+            "base": locate(config.base, folder),
+            "sources": {name: locate(source, folder) for name, source in config.sources.items()},
+        }
+    )

@@ -1,0 +1,220 @@
+"""The transformers engine: one Hugging Face model on the CPU or one GPU, merged into its own parameters.
+
+Prompts are batched by length under a bound on padded tokens. Which prompts share a batch depends only on the call's
+arguments, so the same call gives the same answers. It knows no skill and no study.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from automerge.config import EngineConfig
+from automerge.engine.base import Message
+from automerge.errors import EngineError, SkillError
+from automerge.merge.models import Models
+from automerge.merge.stream import Merge
+from automerge.recipe import Recipe
+from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
+
+LOGIT_BYTES = 256 * 2**20  # bound on the float32 logits held at once
+
+
+class TransformersEngine:
+    """See engine.base.Engine. On a CPU `dtype: auto` computes in float32: the merged values are exact in it."""
+
+    def __init__(self, models: Models, config: EngineConfig) -> None:
+        self._models = models
+        self._device = torch.device(_device(config.device))
+        dtype = _dtype(config.dtype, models.dtype, self._device)
+        folder = str(models.folder_of("base"))
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).to(self._device)
+        self._model.eval()
+        self._parameters = _parameters(self._model, models)
+        self._tokenizers = {"base": _tokenizer(folder)}
+        self._tokenizer = self._tokenizers["base"]
+        self._batch_tokens = config.batch_tokens
+        self._context = int(getattr(self._model.config, "max_position_embeddings", 2**31))
+        self._ready = False
+        self.fingerprint = (
+            f"transformers {transformers.__version__}, torch {torch.__version__}, {self._device.type}, "
+            f"{str(dtype).removeprefix('torch.')}, batch {self._batch_tokens}"
+        )
+
+    def apply(self, recipe: Recipe) -> Applied:
+        self._ready = False
+        start, written = time.perf_counter(), 0
+        merge = Merge(recipe, self._models)
+        with torch.no_grad():
+            for name, tensor in merge.tensors():
+                self._parameters[name].copy_(tensor)
+                written += tensor.nbytes
+        if recipe.tokenizer not in self._tokenizers:
+            self._tokenizers[recipe.tokenizer] = _tokenizer(str(self._models.folder_of(recipe.tokenizer)))
+        self._tokenizer = self._tokenizers[recipe.tokenizer]
+        self._ready = True
+        return Applied(merge.checksum, time.perf_counter() - start, written)
+
+    def render(self, messages: Sequence[Message]) -> Prompt:
+        if not self._tokenizer.chat_template:
+            raise SkillError(
+                "the skill asks in chat turns, but the model's tokenizer has no chat template",
+                hint="Set `chat: false` in the skill, or name a source that has one as `tokenizer`.",
+            )
+        text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        return Prompt(text, tuple(self._tokenizer.encode(text, add_special_tokens=False)))
+
+    def encode(self, text: str) -> Prompt:
+        return Prompt(text, tuple(self._tokenizer.encode(text)))
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        self._check(prompts, sampling.max_tokens)
+        lengths = [len(p.token_ids) + sampling.max_tokens for p in prompts]
+        # A sampled answer must not depend on its neighbours: one prompt a batch, seeded alone.
+        batches = [[i] for i in range(len(prompts))] if sampling.temperature > 0 else self._batches(lengths)
+        found: dict[int, Completion] = {}
+        for batch in batches:
+            answers = self._generate_batch([prompts[i] for i in batch], sampling)
+            found.update(zip(batch, answers, strict=True))
+        return [found[i] for i in range(len(prompts))]
+
+    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[LogLikelihood]:
+        tails = [self._tokenizer.encode(text, add_special_tokens=False) for text in continuations]
+        self._check(prompts, max((len(tail) for tail in tails), default=0))
+        rows = [[*p.token_ids, *tail] for p, tail in zip(prompts, tails, strict=True)]
+        found: dict[int, LogLikelihood] = {}
+        for batch in self._batches([len(row) for row in rows]):
+            scored = self._score_batch([rows[i] for i in batch], [len(tails[i]) for i in batch])
+            found.update(zip(batch, scored, strict=True))
+        return [found[i] for i in range(len(rows))]
+
+    def close(self) -> None:
+        self._ready = False
+        self._parameters = {}
+        self._model = None
+
+    def _check(self, prompts: Sequence[Prompt], more: int) -> None:
+        if not self._ready:
+            raise EngineError("no weights are applied: call apply first, and again after one that failed")
+        for prompt in prompts:
+            if len(prompt.token_ids) + more > self._context:
+                raise EngineError(
+                    f"a prompt of {len(prompt.token_ids)} tokens and {more} more exceed the context of "
+                    f"{self._context}: {prompt.text[:60]!r}…",
+                    hint="Drop the item, or lower sampling.max_tokens.",
+                )
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Indices by falling length, each batch at most `batch_tokens` padded tokens (one row at least)."""
+        order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+        while order:
+            rows = max(1, self._batch_tokens // lengths[order[0]])
+            yield order[:rows]
+            order = order[rows:]
+
+    def _generate_batch(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        ids, mask = self._left_padded([list(p.token_ids) for p in prompts])
+        arguments: dict[str, object] = {"max_new_tokens": sampling.max_tokens, "pad_token_id": self._pad}
+        if sampling.temperature > 0:
+            arguments |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        else:
+            arguments |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if sampling.stop:
+            arguments |= {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer}
+        with torch.inference_mode(), torch.random.fork_rng(enabled=sampling.temperature > 0):
+            if sampling.temperature > 0:
+                torch.manual_seed(sampling.seed)
+            out = self._model.generate(input_ids=ids, attention_mask=mask, **arguments)
+        return [self._completion(row, sampling) for row in out[:, ids.shape[1] :].tolist()]
+
+    def _completion(self, row: list[int], sampling: Sampling) -> Completion:
+        ends = self._ends
+        length = next((i for i, token in enumerate(row) if token in ends), len(row))
+        text = self._tokenizer.decode(row[:length], skip_special_tokens=True)
+        cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=None)
+        stopped = length < len(row) or cut is not None
+        return Completion(text[:cut], min(length + 1, len(row)), "stop" if stopped else "length")
+
+    def _score_batch(self, rows: Sequence[list[int]], tails: Sequence[int]) -> list[LogLikelihood]:
+        """log p(token) for the last tails[i] tokens of rows[i]; logits are kept for the longest tail only."""
+        most = max(1, LOGIT_BYTES // (4 * (max(tails) + 1) * int(self._model.config.vocab_size)))
+        found = []
+        for start in range(0, len(rows), most):
+            part = rows[start : start + most]
+            keep = max(tails[start : start + most]) + 1
+            ids, mask = self._left_padded(part)
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            with torch.inference_mode():
+                logits = self._model(
+                    input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=keep, use_cache=False
+                ).logits.float()
+                targets = ids[:, -(keep - 1) :]
+                picked = logits[:, :-1].gather(2, targets[..., None])[..., 0] - logits[:, :-1].logsumexp(2)
+            for values, tail in zip(picked.tolist(), tails[start : start + most], strict=True):
+                found.append(LogLikelihood(tuple(values[len(values) - tail :])))
+        return found
+
+    def _left_padded(self, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        longest = max(len(row) for row in rows)
+        ids = [[self._pad] * (longest - len(row)) + row for row in rows]
+        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+        return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
+
+    @property
+    def _ends(self) -> frozenset[int]:
+        ends = self._model.generation_config.eos_token_id
+        return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+
+    @property
+    def _pad(self) -> int:
+        pad = self._tokenizer.pad_token_id
+        return int(pad) if pad is not None else min(self._ends, default=0)
+
+
+def _device(asked: str) -> str:
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise EngineError(f"device {asked!r} cannot be used: {reason}", where="engine.device") from error
+    return asked
+
+
+def _dtype(asked: str, stored: str, device: torch.device) -> torch.dtype:
+    name = asked if asked != "auto" else "float32" if device.type == "cpu" else stored
+    found = getattr(torch, name)
+    assert isinstance(found, torch.dtype)
+    return found
+
+
+def _tokenizer(folder: str) -> "transformers.PreTrainedTokenizerBase":
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise EngineError(f"the tokenizer cannot be loaded: {reason}", where=folder) from error
+
+
+def _parameters(model: "transformers.PreTrainedModel", models: Models) -> dict[str, torch.Tensor]:
+    """Checkpoint tensor name → the module's own storage. Raises EngineError where the two do not agree."""
+    held = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    missing = [name for name in models.tensor_names if name not in held]
+    if missing:
+        raise EngineError(
+            f"the model has no parameter for {len(missing)} tensors of the checkpoint, the first: {missing[0]}",
+            where=str(models.folder_of("base")),
+        )
+    served = {held[name].data_ptr() for name in models.tensor_names}
+    left = [name for name, value in model.named_parameters() if value.data_ptr() not in served]
+    if left:
+        raise EngineError(
+            f"the checkpoint lacks {len(left)} parameters of the model, the first: {left[0]}",
+            where=str(models.folder_of("base")),
+        )
+    return {name: held[name] for name in models.tensor_names}

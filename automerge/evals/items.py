@@ -1,0 +1,116 @@
+"""Rows → items, and items → the half the search sees and the half it never sees. It asks no model.
+
+The split depends on the seed and on the items' ids only: not on the order of the file, the process or the machine.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from automerge.engine.base import Message
+from automerge.errors import SkillError
+from automerge.evals.rows import Row, load_rows
+from automerge.evals.skill import Skill
+from automerge.evals.template import render
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question. `prompt` is a conversation that ends with the user, or (chat: false) plain text."""
+
+    id: str
+    prompt: tuple[Message, ...] | str
+    target: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint items in the fixed order in which they are asked."""
+
+    search: tuple[Item, ...]
+    held_out: tuple[Item, ...]
+
+
+def load_items(skill: Skill) -> list[Item]:
+    """Every item of a skill, in the file's order, without repeated rows. Raises SkillError for the first bad one."""
+    where = skill.data.path or str(skill.data.hub)
+    scorer = skill.make_scorer()
+    items: dict[str, Item] = {}
+    for number, row in enumerate(load_rows(skill.data), start=1):
+        place = f"{skill.name}: row {number} of {where}"
+        item = _item(skill, row, place, target_needed=scorer.needs_target)
+        if (problem := scorer.check_target(item.target)) is not None:
+            raise SkillError(f"{problem}: {item.target[:80]!r}", where=place)
+        if item.id in items and skill.data.id is not None:
+            raise SkillError(f"two rows have the id {item.id!r}", where=place, hint=f"data.id is {skill.data.id!r}.")
+        items.setdefault(item.id, item)
+    return list(items.values())
+
+
+def _item(skill: Skill, row: Row, where: str, target_needed: bool) -> Item:
+    prompt = _prompt(skill, row, where)
+    target = render(skill.target, row, where) if target_needed else ""
+    if skill.data.id is None:
+        identity = _sha256(json.dumps([prompt, target], ensure_ascii=False))[:16]
+    elif row.get(skill.data.id) is None:
+        raise SkillError(f"no field {skill.data.id!r} (data.id); the row has: {', '.join(row)}", where=where)
+    else:
+        identity = str(row[skill.data.id])
+    return Item(identity, prompt, target, row)
+
+
+def _prompt(skill: Skill, row: Row, where: str) -> tuple[Message, ...] | str:
+    def filled(role: str, source: str, fields: Row) -> Message:
+        content = render(source, fields, where)
+        if not content.strip():
+            raise SkillError(f"the {role} message is empty", where=where)
+        return {"role": role, "content": content}
+
+    if skill.prompt is None:
+        return tuple(filled(turn.role, turn.content, row) for turn in skill.turns)
+    messages = [filled("system", skill.system, row)] if skill.system is not None else []
+    for example in skill.few_shot:
+        messages += [filled("user", skill.prompt, example), filled("assistant", skill.target, example)]
+    messages.append(filled("user", skill.prompt, row))
+    if skill.chat:
+        return tuple(messages)
+    # Plain text: question, answer, blank line, …, question.
+    shots = [f"{q['content']}{a['content']}\n\n" for q, a in zip(messages[:-1:2], messages[1::2], strict=True)]
+    return "".join(shots) + messages[-1]["content"]
+
+
+def choose(
+    items: Sequence[Item], search: int, held_out: int | Literal["all"], seed: int, *, where: str = "items"
+) -> Split:
+    """Two disjoint halves in a fixed shuffled order; items with one and the same prompt count as one item.
+
+    Search items are taken from the front of the order and held-out ones from its end, so asking for more search items
+    adds to the same ones and leaves the held-out half as it was. Raises SkillError where there are too few.
+    """
+    ordered = sorted(items, key=lambda item: _sha256(f"{seed}:{item.id}"))
+    distinct: dict[str, Item] = {}
+    for item in ordered:
+        distinct.setdefault(_prompt_key(item), item)
+    order = list(distinct.values())
+    wanted = search + (max(1, len(order) - search) if held_out == "all" else held_out)
+    if wanted > len(order):
+        repeats = len(items) - len(order)
+        raise SkillError(
+            f"asked for {search} search and {held_out} held-out items, but there are {len(order)}"
+            + (f" ({repeats} more repeat a prompt)" if repeats else ""),
+            where=where,
+            hint=f"Ask for at most {len(order)} in all under items:, or give more data.",
+        )
+    rest = len(order) - search if held_out == "all" else held_out
+    return Split(tuple(order[:search]), tuple(order[len(order) - rest :]))
+
+
+def _prompt_key(item: Item) -> str:
+    return _sha256(json.dumps(item.prompt, ensure_ascii=False, sort_keys=True))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,104 @@
+"""A skill ready to be asked: its split, its scorer, its hash, and its prompts rendered once a tokenizer.
+
+It asks no model; `run.py` does.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from automerge.engine.base import Engine
+from automerge.errors import EngineError, SkillError
+from automerge.evals.items import Item, Split, choose, load_items
+from automerge.evals.scorers import Scorer
+from automerge.evals.skill import Skill
+from automerge.records import Prompt, Sampling
+
+Half = Literal["search", "held_out"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """An item as it is sent. `asked` (32 bytes) stands for all that decides its answer but the weights."""
+
+    item: Item
+    prompt: Prompt
+    asked: bytes
+    scorer_hash: str
+
+
+@dataclass(frozen=True)
+class LoadedSkill:
+    """A skill with its chosen items. `hash` (64 hex digits) covers all that decides its scores but the weights."""
+
+    skill: Skill
+    split: Split
+    scorer: Scorer
+    sampling: Sampling
+    hash: str
+    _questions: dict[tuple[str, str, Half], tuple[Question, ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @property
+    def name(self) -> str:
+        """What the study calls it."""
+        return self.skill.name
+
+    def half(self, which: Half) -> tuple[Item, ...]:
+        """The items of one half, in the order in which they are asked."""
+        return self.split.search if which == "search" else self.split.held_out
+
+    def questions(self, engine: Engine, tokenizer: str, which: Half) -> tuple[Question, ...]:
+        """One half as it is sent. Rendered once for each (engine fingerprint, tokenizer); `tokenizer` names the one
+        the engine renders with now. Raises SkillError where that tokenizer has no chat template."""
+        key = (engine.fingerprint, tokenizer, which)
+        if key not in self._questions:
+            self._questions[key] = tuple(self._question(engine, item) for item in self.half(which))
+        return self._questions[key]
+
+    def _question(self, engine: Engine, item: Item) -> Question:
+        where = f"{self.name}: item {item.id}"
+        try:
+            prompt = engine.encode(item.prompt) if isinstance(item.prompt, str) else engine.render(item.prompt)
+        except (SkillError, EngineError) as error:
+            if error.where is not None:
+                raise
+            raise type(error)(error.message, where=where, hint=error.hint) from error
+        likelihood = self.scorer.needs == "likelihood"
+        asked = {
+            "kind": "loglikelihood" if likelihood else "generate",
+            "tokens": list(prompt.token_ids),
+            "continuation": item.target if likelihood else None,
+            "sampling": None if likelihood else asdict(self.sampling),
+            "engine": engine.fingerprint,
+        }
+        return Question(item, prompt, _digest(asked), self.scorer.hash(item.target))
+
+
+def prepare(skill: Skill, seed: int) -> LoadedSkill:
+    """Loads, checks and splits a skill's items. Raises SkillError and ConfigError; needs no engine."""
+    scorer = skill.make_scorer()
+    where = f"{skill.name}: {skill.data.path or skill.data.hub}"
+    split = choose(load_items(skill), skill.items.search, skill.items.held_out, seed, where=where)
+    content = {
+        "chat": skill.chat,
+        "scorer": scorer.spec(),
+        "sampling": None if scorer.needs == "likelihood" else skill.sampling.model_dump(mode="json"),
+        "block": skill.block,
+        "search": _content(split.search),
+        "held_out": _content(split.held_out),
+    }
+    return LoadedSkill(skill, split, scorer, skill.make_sampling(), _digest(content).hex())
+
+
+def _content(items: Sequence[Item]) -> list[Any]:
+    # Rendered text, not templates: two ways to write the same prompt are the same skill.
+    return [[item.id, item.prompt, item.target] for item in items]
+
+
+def _digest(value: Any) -> bytes:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,95 @@
+"""Rows of a skill: a JSONL, JSON or Parquet file, or a hub dataset → mappings. It knows no templates and no splits.
+
+Local JSON is read as it is written (types kept, mistakes named by line) and nothing is cached beside it; Parquet and
+the hub go through `datasets`.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from automerge.errors import SkillError
+from automerge.evals.skill import Data
+
+Row = dict[str, Any]
+
+
+def load_rows(data: Data) -> list[Row]:
+    """Every row, in the file's order. Raises SkillError where the data is missing, unreadable or empty."""
+    if data.path is None:
+        rows, where = _from_hub(data), str(data.hub)
+    else:
+        path, where = Path(data.path), data.path
+        if not path.is_file():
+            what = "expected a file, got a folder" if path.is_dir() else "no such file"
+            raise SkillError(what, where=where, hint="data.path is relative to the skill's own YAML file.")
+        if path.suffix not in (".jsonl", ".json", ".parquet"):
+            raise SkillError(f"expected .jsonl, .json or .parquet, got {path.suffix or 'no suffix'}", where=where)
+        rows = _from_parquet(path) if path.suffix == ".parquet" else _from_json(path)
+    if not rows:
+        raise SkillError("the dataset is empty", where=where)
+    return rows
+
+
+def _from_json(path: Path) -> list[Row]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SkillError(f"line {line}: not valid UTF-8", where=str(path), hint="Save the file as UTF-8.") from error
+    except OSError as error:
+        raise SkillError(f"cannot read: {error.strerror}", where=str(path)) from error
+    if path.suffix == ".json" and text.lstrip().startswith("["):
+        return [_mapping(row, f"{path}: item {index}") for index, row in enumerate(_parse(text, str(path)), start=1)]
+    return [
+        _mapping(_parse(line, f"{path}: line {number}"), f"{path}: line {number}")
+        for number, line in enumerate(text.split("\n"), start=1)
+        if line.strip()
+    ]
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SkillError(f"not valid JSON: {error}", where=where) from error
+
+
+def _mapping(row: Any, where: str) -> Row:
+    if not isinstance(row, dict):
+        raise SkillError(f"expected an object with the item's fields, got {type(row).__name__}", where=where)
+    return row
+
+
+def _from_parquet(path: Path) -> list[Row]:
+    import datasets  # seconds to import, and most skills are JSONL
+
+    datasets.disable_progress_bars()
+    try:
+        with tempfile.TemporaryDirectory(prefix="automerge-rows-") as cache:
+            rows = datasets.load_dataset(
+                "parquet", data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True
+            )
+            return [dict(row) for row in rows]
+    except Exception as error:  # datasets raises many kinds, most of them its own
+        raise SkillError(f"not a readable Parquet file: {_first_line(error)}", where=str(path)) from error
+
+
+def _from_hub(data: Data) -> list[Row]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        rows = datasets.load_dataset(data.hub, data.config, split=data.split, revision=data.revision)
+        return [dict(row) for row in rows]
+    except Exception as error:
+        raise SkillError(
+            f"the hub dataset cannot be loaded (config {data.config}, split {data.split}): {_first_line(error)}",
+            where=str(data.hub),
+            hint="Without network, give the items as a file: data: {path: items.jsonl}.",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,172 @@
+"""Asks a model the items of a skill, block by block, and scores the answers. It knows no merge and no study.
+
+    block of items → keys → answers stored already? → engine, if any is missing → scores → one transaction
+
+A block always goes to the engine whole and in the same composition, so an answer does not depend on where an earlier
+run was interrupted, and a killed run loses one block at most.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from automerge.engine.base import Engine
+from automerge.errors import EngineError, SkillError
+from automerge.evals.loaded import Half, LoadedSkill, Question
+from automerge.evals.scorers import Answer
+from automerge.evals.store import AnswerStore
+from automerge.evals.stored import Scored, Stored, generated_tokens, shown_answer
+from automerge.records import ItemResult, Score
+
+# skill name, items done, items in all, seconds in the engine and seconds scoring of this block
+OnBlock = Callable[[str, int, int, float, float], None]
+ShouldStop = Callable[[str, Sequence[ItemResult]], bool]  # skill name, its results so far
+
+
+def evaluate(
+    engine: Engine,
+    checksum: str,
+    skill: LoadedSkill,
+    which: Half,
+    store: AnswerStore,
+    *,
+    tokenizer: str = "base",
+    on_block: OnBlock | None = None,
+    should_stop: ShouldStop | None = None,
+) -> list[ItemResult]:
+    """The results of one half of a skill, in its fixed order; fewer where `should_stop` said so after a block.
+
+    `checksum` names the weights the engine serves now; `tokenizer` names, within the engine's fingerprint, the
+    tokenizer it renders with (a recipe's `tokenizer`). Answers in the store are not generated again.
+    Raises SkillError where not one item of a finished half could be scored, and whatever the engine raises.
+    """
+    questions = skill.questions(engine, tokenizer, which)
+    size = skill.skill.block
+    results: list[ItemResult] = []
+    for start in range(0, len(questions), size):
+        block = questions[start : start + size]
+        found, generating, scoring = _block(engine, checksum, skill, block, store)
+        results += found
+        if on_block is not None:
+            on_block(skill.name, len(results), len(questions), generating, scoring)
+        if should_stop is not None and len(results) < len(questions) and should_stop(skill.name, results):
+            return results
+    if all(result.score.value is None for result in results):
+        why = results[0].score.detail if results else "the skill has no items in this half"
+        raise SkillError(f"not one of {len(results)} items could be scored: {why}", where=f"{skill.name}: {which}")
+    return results
+
+
+def evaluate_all(
+    engine: Engine,
+    checksum: str,
+    skills: Sequence[LoadedSkill],
+    which: Half,
+    store: AnswerStore,
+    *,
+    tokenizer: str = "base",
+    on_block: OnBlock | None = None,
+    should_stop: ShouldStop | None = None,
+) -> dict[str, list[ItemResult]]:
+    """`evaluate` for several skills, one after another; by skill name. It does not stop between skills."""
+    return {
+        skill.name: evaluate(
+            engine,
+            checksum,
+            skill,
+            which,
+            store,
+            tokenizer=tokenizer,
+            on_block=on_block,
+            should_stop=should_stop,
+        )
+        for skill in skills
+    }
+
+
+def mean(results: Sequence[ItemResult]) -> tuple[float, int]:
+    """(mean score of the scored items, number of unscored ones). Raises SkillError where nothing is scored."""
+    values = [result.score.value for result in results if result.score.value is not None]
+    if not values:
+        raise SkillError(f"not one of {len(results)} items is scored", where=results[0].skill if results else None)
+    return math.fsum(values) / len(values), len(results) - len(values)
+
+
+def _block(
+    engine: Engine, checksum: str, skill: LoadedSkill, block: Sequence[Question], store: AnswerStore
+) -> tuple[list[ItemResult], float, float]:
+    """(results, seconds in the engine, seconds scoring) of one block; written to the store on return."""
+    keys = [hashlib.sha256(checksum.encode() + question.asked).digest() for question in block]
+    answers = store.answers(keys)
+    new: list[Stored] = []
+    generating = 0.0
+    if len(answers) < len(set(keys)):
+        began = time.perf_counter()
+        fresh = _ask(engine, skill, block)
+        generating = time.perf_counter() - began
+        share = generating / len(block)
+        new = [
+            Stored(key, checksum, question.prompt.text, _continuation(skill, question), answer, share)
+            for key, question, answer in zip(keys, block, fresh, strict=True)
+            if key not in answers
+        ]
+        # What was answered first stands, as in the store.
+        answers = dict(zip(keys, fresh, strict=True)) | answers
+    began = time.perf_counter()
+    scores, scored = _score(skill, block, keys, answers, store)
+    scoring = time.perf_counter() - began
+    store.write(new, scored)
+    results = [
+        ItemResult(
+            skill.name,
+            question.item.id,
+            question.prompt.text,
+            shown_answer(answers[key], _continuation(skill, question)),
+            generated_tokens(answers[key]),
+            score,
+        )
+        for key, question, score in zip(keys, block, scores, strict=True)
+    ]
+    return results, generating, scoring
+
+
+def _ask(engine: Engine, skill: LoadedSkill, block: Sequence[Question]) -> Sequence[Answer]:
+    prompts = [question.prompt for question in block]
+    answers: Sequence[Answer]
+    if skill.scorer.needs == "likelihood":
+        answers = engine.loglikelihood(prompts, [question.item.target for question in block])
+    else:
+        answers = engine.generate(prompts, skill.sampling)
+    if len(answers) != len(block):
+        raise EngineError(f"expected {len(block)} answers, got {len(answers)}", where=skill.name)
+    return answers
+
+
+def _score(
+    skill: LoadedSkill,
+    block: Sequence[Question],
+    keys: Sequence[bytes],
+    answers: dict[bytes, Answer],
+    store: AnswerStore,
+) -> tuple[list[Score], list[Scored]]:
+    """The scores of a block, and those of them the store lacks."""
+    known = store.scores(keys, skill.name)
+    places = [(key, bytes.fromhex(question.scorer_hash)) for key, question in zip(keys, block, strict=True)]
+    todo = [index for index, place in enumerate(places) if place not in known]
+    fresh = skill.scorer.score_block(
+        [answers[keys[index]] for index in todo], [block[index].item.target for index in todo]
+    )
+    by_place = {place: score for place, (score, _) in known.items()}
+    by_place |= {places[index]: score for index, score in zip(todo, fresh, strict=True)}
+    scores = [by_place[place] for place in places]
+    lacking = [
+        Scored(*place, skill.name, question.item.id, score)
+        for place, question, score in zip(places, block, scores, strict=True)
+        if not known.get(place, (None, False))[1]
+    ]
+    return scores, lacking
+
+
+def _continuation(skill: LoadedSkill, question: Question) -> str | None:
+    return question.item.target if skill.scorer.needs == "likelihood" else None

@@ -1,0 +1,102 @@
+"""What a scorer is, and the registry of them. It knows no engine and no store.
+
+A scorer's parameters are declared once, as its `Params`; its name in a skill file is the one it registers under.
+"""
+
+import difflib
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypeVar
+
+from automerge.config import Closed, validate
+from automerge.errors import ConfigError
+from automerge.records import Completion, LogLikelihood, Score
+
+Answer = Completion | LogLikelihood  # generated text, or the likelihood of a given one
+
+
+class Scorer(ABC):
+    """Scores answers of one skill. `needs` says what the engine is asked for: text, or the target's likelihood."""
+
+    Params: ClassVar[type[Closed]] = Closed
+    needs: ClassVar[Literal["answer", "likelihood"]] = "answer"
+    name: ClassVar[str]  # set by `register`
+    version: ClassVar[int] = 1  # raise it when the same answer may now score differently
+
+    def __init__(self, params: Any) -> None:
+        self.params = params
+
+    @property
+    def needs_target(self) -> bool:
+        """False where the parameters alone say what is right."""
+        return True
+
+    def check_target(self, target: str) -> str | None:
+        """What is wrong with a gold answer, or None: found when items are loaded, not after generating."""
+        return None if target.strip() else "the target is empty"
+
+    @abstractmethod
+    def score(self, answer: Answer, target: str) -> Score:
+        """The score of one answer, in [0, 1], or unscored."""
+
+    def score_block(self, answers: Sequence[Answer], targets: Sequence[str]) -> list[Score]:
+        """The scores of a block of answers, in order."""
+        return [self.score(answer, target) for answer, target in zip(answers, targets, strict=True)]
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that decides a score besides answer and target, as plain values."""
+        return {"type": self.name, "version": self.version, **self.params.model_dump(mode="json")}
+
+    def hash(self, target: str) -> str:
+        """64 hex digits over the scorer, its parameters and one item's target: the key of a stored score."""
+        text = json.dumps([self.spec(), target], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class TextScorer(Scorer):
+    """A scorer that reads generated text."""
+
+    def score(self, answer: Answer, target: str) -> Score:
+        if not isinstance(answer, Completion):
+            raise TypeError(f"{self.name} reads generated text, got {type(answer).__name__}")
+        return self.score_text(answer.text, target)
+
+    @abstractmethod
+    def score_text(self, text: str, target: str) -> Score:
+        """The score of one text."""
+
+
+_SCORERS: dict[str, type[Scorer]] = {}
+S = TypeVar("S", bound=type[Scorer])
+
+
+def register(name: str) -> Callable[[S], S]:
+    """Class decorator: makes a scorer known by `name`. A name may be taken once."""
+
+    def add(cls: S) -> S:
+        if name in _SCORERS:
+            raise ValueError(f"scorer {name!r} is registered already, by {_SCORERS[name].__module__}")
+        cls.name = name
+        _SCORERS[name] = cls
+        return cls
+
+    return add
+
+
+def names() -> list[str]:
+    """Every scorer's name, sorted."""
+    return sorted(_SCORERS)
+
+
+def make_scorer(spec: Mapping[str, Any], where: str) -> Scorer:
+    """The scorer of `{type: NAME, …parameters}`. Raises ConfigError for an unknown type or parameter."""
+    kind = spec.get("type")
+    if kind not in _SCORERS:
+        near = difflib.get_close_matches(str(kind), names(), n=1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        what = f"unknown type {kind!r}{meant}" if kind is not None else "key 'type' is missing"
+        raise ConfigError(f"{what}; known types: {', '.join(names())}", where=where)
+    cls = _SCORERS[kind]
+    return cls(validate(cls.Params, {key: value for key, value in spec.items() if key != "type"}, where))

@@ -1,0 +1,52 @@
+"""numeric: the answer's number equals the target's, compared as exact fractions.
+
+Which number: see `numbers.final_number`. With `calculator: true` the first equation the answer writes is evaluated
+instead ("3 + 4 * 2 = 10" counts as 11); an answer without one falls back to the number rule.
+"""
+
+from fractions import Fraction
+from typing import Annotated
+
+from pydantic import Field
+
+from automerge.config import Closed
+from automerge.evals.scorers.base import TextScorer, register
+from automerge.evals.scorers.calculator import first_equation
+from automerge.evals.scorers.numbers import final_number
+from automerge.records import Score
+
+
+class NumericParams(Closed):
+    """`tolerance`: the largest absolute difference that still counts as equal."""
+
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-6
+    calculator: bool = False
+
+
+@register("numeric")
+class Numeric(TextScorer):
+    """1 where the numbers are equal, else 0; no number at all is a wrong answer, not an unscored one."""
+
+    Params = NumericParams
+
+    def check_target(self, target: str) -> str | None:
+        return None if final_number(target) is not None else "the target has no number"
+
+    def score_text(self, text: str, target: str) -> Score:
+        wanted = final_number(target)
+        if wanted is None:
+            return Score(None, "the target has no number")
+        equation = first_equation(text) if self.params.calculator else None
+        if equation is not None and equation.value is None:
+            return Score(0.0, f"{equation.text} divides by zero")
+        given = final_number(text) if equation is None else equation.value
+        if given is None:
+            return Score(0.0, "no number in the answer")
+        read = _show(given) if equation is None else f"{equation.text} = {_show(given)}"
+        equal = abs(given - wanted) <= Fraction(self.params.tolerance)
+        return Score(1.0, read) if equal else Score(0.0, f"{read}, expected {_show(wanted)}")
+
+
+def _show(value: Fraction) -> str:
+    # Beyond float's range only integers are shown in full; Fraction keeps them exact either way.
+    return str(value) if value.denominator == 1 or abs(value) > 1e15 else f"{float(value):.10g}"

@@ -1,0 +1,113 @@
+"""Paired statistics on item scores: seeded, and refusing where there are too few items to say anything.
+
+Notation: S skills; skill s has n_s items and weight w_s, Σ w_s = 1; a score is a number in [0, 1], NaN where unscored.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+
+from automerge.errors import SkillError
+from automerge.records import Interval
+
+MIN_ITEMS = 10  # paired items of a skill below which no interval is given
+RESAMPLES = 4999
+
+Scores = NDArray[np.float64]
+
+
+def mean(scores: Scores) -> float:
+    """The mean over scored items. Raises SkillError where none is scored."""
+    scored = scores[~np.isnan(scores)]
+    if scored.size == 0:
+        raise SkillError("no item could be scored")
+    return float(scored.mean())
+
+
+def weighted_mean(scores: Mapping[str, Scores], weights: Mapping[str, float]) -> float:
+    """The objective: Σ w_s · mean_s, the weights made to sum to 1."""
+    return sum(share * mean(scores[skill]) for skill, share in _shares(weights).items())
+
+
+def difference(
+    a: Mapping[str, Scores],
+    b: Mapping[str, Scores],
+    weights: Mapping[str, float],
+    *,
+    confidence: float,
+    seed: int,
+) -> Interval:
+    """Objective of `a` minus that of `b`, paired by item, with a two-sided interval.
+
+    The interval is the percentile bootstrap (Efron and Tibshirani 1993, ch. 13), items resampled within each skill.
+    Items that either side leaves unscored drop out. Raises SkillError for a skill with fewer than MIN_ITEMS pairs.
+    """
+    shares = _shares(weights)
+    pairs = [_differences(skill, a[skill], b[skill]) for skill in shares]
+    factors = list(shares.values())
+    return _interval(pairs, factors, confidence, seed)
+
+
+def score_interval(
+    scores: Mapping[str, Scores], weights: Mapping[str, float], *, confidence: float, seed: int
+) -> Interval:
+    """The objective itself with a two-sided interval, by the same bootstrap."""
+    return difference(
+        scores,
+        {skill: np.zeros_like(values) for skill, values in scores.items()},
+        weights,
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def items_for(interval: Interval, distance: float) -> int:
+    """About how many items would shrink the interval's half-width to `distance` (it shrinks as 1/√n)."""
+    half = (interval.high - interval.low) / 2
+    return int(np.ceil(interval.n * (half / max(distance, 1e-9)) ** 2))
+
+
+def _shares(weights: Mapping[str, float]) -> dict[str, float]:
+    total = sum(weights.values())
+    return {skill: weight / total for skill, weight in weights.items()}
+
+
+def _differences(skill: str, a: Scores, b: Scores) -> Scores:
+    if a.shape != b.shape:
+        raise SkillError(f"{skill}: {a.size} and {b.size} item scores cannot be paired")
+    found: Scores = a - b
+    found = found[~np.isnan(found)]
+    if found.size < MIN_ITEMS:
+        raise SkillError(
+            f"{skill}: {found.size} paired items; at least {MIN_ITEMS} are needed for an interval",
+            hint="Give the skill more held-out items (items: held_out).",
+        )
+    return found
+
+
+def _interval(pairs: list[Scores], factors: list[float], confidence: float, seed: int) -> Interval:
+    estimate = float(sum(f * d.mean() for f, d in zip(factors, pairs, strict=True)))
+    n = sum(d.size for d in pairs)
+    if all(np.ptp(d) == 0 for d in pairs):
+        # A resample can show no spread where the sample has none: bound instead how often a difference of 1 could
+        # occur and still not be seen in n items (Clopper and Pearson 1934, no event).
+        bound = sum(f * (1 - ((1 - confidence) / 2) ** (1 / d.size)) for f, d in zip(factors, pairs, strict=True))
+        return Interval(estimate, estimate - bound, estimate + bound, confidence, n)
+
+    def statistic(*samples: Scores, axis: int) -> Scores:
+        total: Scores = sum(f * s.mean(axis=axis) for f, s in zip(factors, samples, strict=True))
+        return total
+
+    result = bootstrap(
+        pairs,
+        statistic,
+        n_resamples=RESAMPLES,
+        batch=500,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = result.confidence_interval
+    return Interval(estimate, float(low), float(high), confidence, n)

@@ -1,0 +1,80 @@
+"""A model's content digest: what its weights are, wherever they lie. The same pass refuses values that are not finite.
+
+    digest = sha256 of the lines "{file name}\\0{sha256 of the file}\\n", sorted by file name, 64 hex digits
+over the safetensors files, and adapter_config.json for an adapter. It knows no shapes and no base.
+A file's digest is kept in the user's cache, keyed by real path, size and time of last change.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import platformdirs
+import torch
+
+from automerge.errors import SourceError
+from automerge.merge.sources.checkpoint import SafeFile
+
+PIECE = 1 << 20
+
+
+def cache_folder() -> Path:
+    """Where automerge keeps what can be made anew: $AUTOMERGE_CACHE, or the user's cache folder."""
+    named = os.environ.get("AUTOMERGE_CACHE")
+    return Path(named) if named else platformdirs.user_cache_path("automerge")
+
+
+def digest(files: Iterable[Path], progress: Callable[[str], None] | None = None) -> str:
+    """The content digest of weight files and their adapter_config. Raises SourceError for NaN or infinity."""
+    lines = []
+    for path in sorted(files, key=lambda file: file.name):
+        if progress is not None:
+            progress(f"reading {path}")
+        lines.append(f"{path.name}\0{_file_digest(path)}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    note = _note_of(path)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(note.read_text(encoding="utf-8"))["sha256"]
+        if isinstance(kept, str) and len(kept) == 64:
+            return kept
+    if path.suffix == ".safetensors":
+        refuse_not_finite(SafeFile(path))
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    with suppress(OSError):  # the cache only saves time
+        _write(note, json.dumps({"path": str(path.resolve()), "sha256": found}))
+    return found
+
+
+def refuse_not_finite(file: SafeFile) -> None:
+    """Raises SourceError naming the first tensor that holds NaN or infinity."""
+    for tensor in file.names:
+        flat = file.mapped(tensor).reshape(-1)
+        if not flat.is_floating_point():
+            continue
+        for start in range(0, flat.numel(), PIECE):
+            low, high = torch.aminmax(flat[start : start + PIECE])  # NaN wins over any number
+            if not bool(torch.isfinite(low) & torch.isfinite(high)):
+                hint = "The fine-tune or its conversion went wrong; such a model cannot be merged."
+                raise SourceError(f"{tensor} holds NaN or infinity", where=str(file.path), hint=hint)
+
+
+def _note_of(path: Path) -> Path:
+    real = path.resolve()
+    state = real.stat()
+    key = hashlib.sha256(f"{real}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()
+    return cache_folder() / "digests" / f"{key}.json"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        file.write(text)
+    os.replace(file.name, path)

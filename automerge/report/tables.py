@@ -1,0 +1,141 @@
+"""The tables: trials of a search, and models on held-out items with their intervals."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from automerge.gate.rules import GateResult
+from automerge.gate.verdict import Verdict
+from automerge.records import Interval
+from automerge.study.records import Row
+
+_STYLE = {"PROMOTED": "bold green", "REJECTED": "bold red", "INCONCLUSIVE": "bold yellow"}
+
+
+def trial_table(rows: Sequence[Row], skills: Sequence[str], *, title: str | None = None) -> Table:
+    """One line a candidate: objective, each skill, gates, seconds. The best of each column among `rows` is bold."""
+    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
+    table.add_column("candidate")
+    table.add_column("objective", justify="right")
+    for skill in skills:
+        table.add_column(skill, justify="right")
+    table.add_column("gates")
+    table.add_column("seconds", justify="right")
+    top = {skill: max((_mean(row, skill) for row in rows), default=0.0) for skill in skills}
+    best = max((row.value for row in rows if row.value is not None and _feasible(row)), default=None)
+    for row in rows:
+        record = row.record
+        if record is None or record.error:
+            note = Text(row.state if record is None else f"{row.state}: {record.error}", style="dim")
+            table.add_row(row.label, "", *("" for _ in skills), note, "")
+            continue
+        table.add_row(
+            Text(row.label, style="cyan" if row.is_baseline else ""),
+            _number(record.objective, bold=record.objective == best and record.feasible),
+            *(_number(_mean(row, skill), bold=_mean(row, skill) == top[skill]) for skill in skills),
+            gate_text(record.violations),
+            f"{record.seconds['total']:.1f}",
+        )
+    return table
+
+
+def gate_text(violations: dict[str, float]) -> Text:
+    """`met`, or the gates a point estimate breaks and by how much."""
+    broken = [f"{gate} by {amount:.3f}" for gate, amount in violations.items() if amount > 0]
+    return Text("; ".join(broken), style="red") if broken else Text("met" if violations else "–", style="green")
+
+
+def verdict_table(verdict: Verdict) -> Table:
+    """Candidates and baselines on held-out items, each score with its interval; the best of a column is bold."""
+    level = f"{100 * verdict.confidence:g}%"
+    table = Table(title=f"Held-out items, {level} intervals", title_justify="left", header_style="bold", pad_edge=False)
+    table.add_column("model")
+    table.add_column("objective", justify="right")
+    skills = list(verdict.rows[0].skills) if verdict.rows else []
+    for skill in skills:
+        table.add_column(skill, justify="right")
+    columns = [[row.objective for row in verdict.rows]] + [[row.skills[s] for row in verdict.rows] for s in skills]
+    top = [max(interval.estimate for interval in column) for column in columns]
+    for index, row in enumerate(verdict.rows):
+        cells = [_interval(column[index], best) for column, best in zip(columns, top, strict=True)]
+        name = Text(row.name, style="bold green" if row.name == verdict.winner else "")
+        table.add_row(name, *cells)
+    return table
+
+
+def difference_table(verdict: Verdict) -> Table | None:
+    """The leading candidate minus each baseline, paired; None where there was no candidate."""
+    if not verdict.judged:
+        return None
+    leading = next((j for j in verdict.judged if j.name == verdict.winner), verdict.judged[0])
+    level = f"{100 * next(iter(leading.differences.values())).confidence:.3g}%"
+    table = Table(
+        title=f"{leading.name} minus each baseline: objective, paired, {level} intervals",
+        title_justify="left",
+        header_style="bold",
+        pad_edge=False,
+    )
+    for column in ("baseline", "difference", "interval"):
+        table.add_column(column, justify="left" if column == "baseline" else "right")
+    for name, interval in leading.differences.items():
+        style = "green" if interval.low > 0 else "red" if interval.high < 0 else "yellow"
+        label = f"{name} (best that meets the gates)" if name == leading.rival else name
+        table.add_row(label, Text(f"{interval.estimate:+.4f}", style=style), _span(interval))
+    return table
+
+
+def gate_lines(gates: Sequence[GateResult]) -> list[str]:
+    """A sentence a gate, as tested on held-out items."""
+    return [
+        f"gate {g.gate}: {'met' if g.met else 'broken' if g.broken else 'not shown'}; "
+        f"{g.interval.estimate:+.4f}, one-sided lower bound {g.interval.low:+.4f}, needs ≥ {g.bound:+.4f}"
+        for g in gates
+    ]
+
+
+def verdict_line(verdict: Verdict) -> Text:
+    """The outcome and its reason."""
+    line = Text(verdict.outcome, style=_STYLE[verdict.outcome])
+    line.append(f"  {verdict.reason}.", style="default")
+    if verdict.use > 1:
+        line.append(f"\nThis is use {verdict.use} of the held-out items by this study.", style="yellow")
+    return line
+
+
+def markdown(verdict: Verdict) -> str:
+    """The held-out table as Markdown."""
+    skills = list(verdict.rows[0].skills) if verdict.rows else []
+    lines = [f"| model | objective | {' | '.join(skills)} |", "|---|" + "---|" * (len(skills) + 1)]
+    for row in verdict.rows:
+        cells = [row.objective, *(row.skills[skill] for skill in skills)]
+        name = f"**{row.name}**" if row.name == verdict.winner else row.name
+        lines.append(f"| {name} | {' | '.join(f'{c.estimate:.4f} [{c.low:.4f}, {c.high:.4f}]' for c in cells)} |")
+    return "\n".join(lines)
+
+
+def _feasible(row: Row) -> bool:
+    return row.record is not None and row.record.feasible
+
+
+def _mean(row: Row, skill: str) -> float:
+    found = row.record.skills.get(skill) if row.record else None
+    return found.mean if found else float("-inf")
+
+
+def _number(value: float, *, bold: bool = False) -> Text:
+    return Text(f"{value:.4f}", style="bold" if bold else "")
+
+
+def _interval(interval: Interval, best: float) -> Text:
+    text = Text(f"{interval.estimate:.4f}", style="bold" if interval.estimate == best else "")
+    text.append(f" {_span(interval)}", style="dim not bold")
+    return text
+
+
+def _span(interval: Interval) -> str:
+    return (
+        f"[{interval.low:+.4f}, {interval.high:+.4f}]"
+        if interval.low < 0
+        else f"[{interval.low:.4f}, {interval.high:.4f}]"
+    )

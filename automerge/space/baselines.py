@@ -1,0 +1,79 @@
+"""The merges anyone would try first: the base, each source alone, plain average, task arithmetic, DARE at 0.5 and 0.9.
+
+A baseline that is a point of the search space is that point (`params`), and Optuna learns from it; any other stands
+apart with a recipe of its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from automerge.merge.registry import get_method
+from automerge.recipe import Group, Recipe, Value, make_recipe
+from automerge.space.space import SearchSpace
+
+# Baselines that a method computes at the point with the same weights and drop rates (other parameters at their
+# defaults). For the sign-electing methods that holds where at most one source has a weight.
+_SUMS = frozenset({"task_arithmetic", "dare_linear"})
+_ELECTING = frozenset({"ties", "dare_ties"})
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """`params` is the baseline's point in the search space, None where it lies outside."""
+
+    name: str
+    recipe: Recipe
+    params: dict[str, float] | None
+
+
+def baselines(space: SearchSpace) -> list[Baseline]:
+    """Base first, then the sources by name, then the averages (config.AVERAGES, in that order)."""
+    names = [ref.name for ref in space.models.source_refs]
+    none = dict.fromkeys(names, 0.0)
+    ones = dict.fromkeys(names, 1.0)
+    found = [_baseline(space, "base", "task_arithmetic", {"weight": none})]
+    for name in names:
+        found.append(_baseline(space, name, "linear", {"weight": {**none, name: 1.0}}, tokenizer=name))
+    found.append(_baseline(space, "plain_average", "linear", {"weight": dict.fromkeys(names, 1.0 / len(names))}))
+    found.append(_baseline(space, "task_arithmetic", "task_arithmetic", {"weight": ones}))
+    for drop in (0.5, 0.9):
+        values: dict[str, Value] = {"weight": ones, "drop": dict.fromkeys(names, drop)}
+        found.append(_baseline(space, f"dare_{drop}", "dare_linear", values))
+    return found
+
+
+def _baseline(
+    space: SearchSpace, name: str, method: str, values: Mapping[str, Value], *, tokenizer: str | None = None
+) -> Baseline:
+    params = None
+    own = tokenizer or space.config.tokenizer
+    if _computes(space, name, values) and space.models.same_tokenizer(own, space.config.tokenizer):
+        params = space.uniform(values)
+    if params is not None:
+        return Baseline(name, space.recipe(params), params)
+    like = space.recipe({key: distribution.low for key, distribution in space.distributions.items()})
+    recipe = make_recipe(
+        method=method,
+        base=like.base,
+        sources=like.sources,
+        groups=(Group((0, space.models.n_layers), "all", values),),
+        options=get_method(method).options,
+        dtype=like.dtype,
+        seed=like.seed,
+        tokenizer=own if name != "base" else "base",
+    )
+    return Baseline(name, recipe, None)
+
+
+def _computes(space: SearchSpace, name: str, values: Mapping[str, Value]) -> bool:
+    """Whether the space's method, given these values, computes this baseline's merge."""
+    method = space.method
+    if dict(space.options) != dict(method.options) or not set(values) <= {p.name for p in method.parameters}:
+        return False
+    if method.name in _SUMS:
+        return True
+    weights = values["weight"]
+    single = isinstance(weights, Mapping) and sum(value != 0 for value in weights.values()) == 1
+    if method.name in _ELECTING:
+        return "drop" not in values and (single or name == "base")
+    return method.name == "linear" and (single or name == "plain_average")

@@ -1,0 +1,81 @@
+"""The end of a study: the best candidates and every baseline on held-out items, and the verdict."""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import optuna
+
+from automerge.gate.statistics import Scores
+from automerge.gate.verdict import Verdict, judge
+from automerge.recipe import Recipe, parse_recipe
+from automerge.records import from_json, to_json
+from automerge.space.baselines import Baseline
+from automerge.space.space import SearchSpace
+from automerge.study.events import Began, Judgement, Listen, Stage
+from automerge.study.records import Row, study_rows
+from automerge.study.store import VERDICTS
+from automerge.study.trial import Bench, try_recipe
+
+
+def candidates(rows: list[Row], count: int) -> list[Row]:
+    """The best feasible trials by search score, merges that a better one or a baseline equals left out."""
+    seen = {row.record.checksum for row in rows if row.is_baseline and row.record}
+    best: list[Row] = []
+    feasible = [row for row in rows if not row.is_baseline and row.state == "complete" and row.record]
+    for row in sorted(feasible, key=lambda r: (-(r.value or 0.0), r.number)):
+        if row.record and row.record.feasible and row.record.checksum not in seen and len(best) < count:
+            seen.add(row.record.checksum)
+            best.append(row)
+    return best
+
+
+def prove(study: optuna.Study, space: SearchSpace, baselines: list[Baseline], bench: Bench, listen: Listen) -> Verdict:
+    """The verdict for the study as it stands. One made for the same trials is returned again, nothing asked anew."""
+    rows = study_rows(study)
+    finished = sum(row.state in ("complete", "failed") for row in rows)
+    past: list[dict[str, object]] = json.loads(study.user_attrs.get(VERDICTS, "[]"))
+    if past and past[-1]["finished"] == finished:
+        verdict = from_json(Verdict, json.dumps(past[-1]["verdict"]))
+        listen(Judgement(verdict))
+        return verdict
+    best = candidates(rows, space.config.verdict.candidates)
+    listen(Stage("proving", len(best) + len(baselines)))
+    tried = {row.label: _held_out(bench, _recipe(row), row.label, listen, row) for row in best}
+    known = {row.label: row for row in rows if row.is_baseline}
+    against = {b.name: _held_out(bench, b.recipe, b.name, listen, known.get(b.name)) for b in baselines}
+    verdict = judge(
+        tried,
+        against,
+        objective=space.config.objective,
+        gates=space.config.gates,
+        confidence=space.config.verdict.confidence,
+        seed=space.config.seed,
+        use=len(past) + 1,
+    )
+    past.append({"finished": finished, "verdict": json.loads(to_json(verdict))})
+    study.set_user_attr(VERDICTS, json.dumps(past))
+    listen(Judgement(verdict))
+    return verdict
+
+
+def last_verdict(study: optuna.Study) -> Verdict | None:
+    """The newest verdict of a study, None where there is none yet."""
+    past = json.loads(study.user_attrs.get(VERDICTS, "[]"))
+    return from_json(Verdict, json.dumps(past[-1]["verdict"])) if past else None
+
+
+def _recipe(row: Row) -> Recipe:
+    assert row.record is not None
+    return parse_recipe(row.record.recipe)
+
+
+def _held_out(bench: Bench, recipe: Recipe, label: str, listen: Listen, row: Row | None) -> Mapping[str, Scores]:
+    """Skill → held-out scores (n,), NaN where unscored. What was scored in the search must be what is served now."""
+    listen(Began(label))
+    expected = row.record.checksum if row and row.record and row.record.checksum else None
+    trial = try_recipe(bench, recipe, label, "held_out", expected=expected)
+    return {
+        skill: np.array([np.nan if r.score.value is None else r.score.value for r in results])
+        for skill, results in trial.results.items()
+    }

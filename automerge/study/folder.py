@@ -1,0 +1,82 @@
+"""A study's folder on disk: what lies where, and the lock that keeps a second driver out."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from automerge.errors import StudyBusy, StudyError
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """`results/<study>/`: study.db (Optuna), answers.db (every prompt, answer and score), verdict.json, config.json."""
+
+    path: Path
+
+    @property
+    def storage(self) -> str:
+        return f"sqlite:///{self.path / 'study.db'}"
+
+    @property
+    def answers(self) -> Path:
+        return self.path / "answers.db"
+
+    @property
+    def verdict(self) -> Path:
+        return self.path / "verdict.json"
+
+    @property
+    def about(self) -> Path:
+        return self.path / "study.json"
+
+    def create(self) -> None:
+        """Makes the folder. Raises StudyError where it cannot be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StudyError(
+                f"cannot write there: {error.strerror}", where=str(self.path), hint="Name another folder with --out."
+            ) from error
+
+    def read_about(self) -> dict[str, Any]:
+        """study.json. Raises StudyError where the folder holds no study."""
+        try:
+            about: dict[str, Any] = json.loads(self.about.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StudyError(
+                "no study in this folder",
+                where=str(self.path),
+                hint="Name its folder with --out, or run a search first.",
+            ) from error
+        return about
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the study for this process; the system lets go when the process ends, however it ends."""
+        lock = FileLock(self.path / "study.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise StudyBusy(
+                "another automerge is searching in this study", where=str(self.path), hint="Wait for it, or stop it."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The file as a whole or, if the process dies, as it was."""
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

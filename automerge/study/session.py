@@ -1,0 +1,90 @@
+"""Everything a search needs, opened in the order that finds mistakes before time is spent, and closed again."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import optuna
+
+from automerge.config import SearchConfig
+from automerge.engine.base import Engine
+from automerge.engine.start import start_engine
+from automerge.evals.loaded import LoadedSkill, prepare
+from automerge.evals.skill import load_skill
+from automerge.evals.store import AnswerStore
+from automerge.gate.verdict import Verdict
+from automerge.merge.models import Models, open_models
+from automerge.space.space import SearchSpace
+from automerge.study.events import Block, Listen
+from automerge.study.finals import prove
+from automerge.study.folder import StudyFolder, write_atomically
+from automerge.study.identity import identity
+from automerge.study.loop import Budget, Search
+from automerge.study.store import hold_identity, open_study
+from automerge.study.trial import Bench
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config whose models, space and items were opened and found right. No engine runs yet."""
+
+    config: SearchConfig
+    models: Models
+    space: SearchSpace
+    skills: dict[str, LoadedSkill]
+
+
+def make_plan(config: SearchConfig) -> Plan:
+    """Finds every mistake that needs no engine. Raises ConfigError, SourceError, SkillError."""
+    loaded = {name: load_skill(use, folder=config.folder, name=name) for name, use in config.skills.items()}
+    models = open_models(config.base, config.sources)
+    space = SearchSpace(config, models)
+    skills = {name: prepare(skill, config.seed) for name, skill in loaded.items()}
+    return Plan(config, models, space, skills)
+
+
+def run_search(
+    plan: Plan,
+    folder: StudyFolder,
+    budget: Budget,
+    listen: Listen,
+    *,
+    storage: str | None = None,
+    start: Callable[[Plan], Engine] = lambda plan: start_engine(plan.models, plan.config.engine),
+) -> Verdict:
+    """Searches, proves, and leaves the verdict in the folder. The same call again goes on where it stopped."""
+    folder.create()
+    with folder.locked():
+        url = storage or folder.storage
+        study = open_study(plan.config.name, url, create=True)
+        hold_identity(study, identity(plan.config, plan.models, plan.skills))
+        about = {"study": plan.config.name, "config": json.loads(plan.config.model_dump_json())}
+        write_atomically(folder.about, json.dumps(about, indent=2))
+        with _bench(plan, folder, listen, start, study) as bench:
+            search = Search(study, plan.space, bench, listen)
+            search.run(budget)
+            verdict = prove(study, plan.space, search.baselines, bench, listen)
+        write_verdict(folder, verdict)
+    return verdict
+
+
+@contextmanager
+def _bench(
+    plan: Plan, folder: StudyFolder, listen: Listen, start: Callable[[Plan], Engine], study: optuna.Study
+) -> Iterator[Bench]:
+    def on_block(label: str, skill: str, done: int, total: int) -> None:
+        listen(Block(label, skill, done, total))
+
+    engine = start(plan)
+    try:
+        hold_identity(study, {"engine.fingerprint": engine.fingerprint})
+        with AnswerStore(folder.answers) as store:
+            yield Bench(engine, plan.skills, store, on_block)
+    finally:
+        engine.close()
+
+
+def write_verdict(folder: StudyFolder, verdict: Verdict) -> None:
+    """verdict.json, whole or not at all."""
+    write_atomically(folder.verdict, json.dumps(asdict(verdict), indent=2))

@@ -1,0 +1,69 @@
+"""The Optuna side of a study: opening it, its attributes, and refusing to go on with something else."""
+
+import json
+from collections.abc import Mapping
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+
+from automerge.errors import StudyError, StudyMismatch
+
+RECORD, BASELINE = "record", "baseline"  # user attributes of a trial
+IDENTITY, OUTSIDE, VERDICTS = "identity", "baseline:", "verdicts"  # user attributes of a study
+
+
+def open_study(name: str, url: str, *, create: bool) -> optuna.Study:
+    """The study of that name in any Optuna storage. Raises StudyError where it cannot be reached, or is not there."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = _storage(url)
+        if create:
+            return optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError as error:
+        raise StudyError(f"no study {name!r} in this storage", where=_public(url)) from error
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise StudyError(f"the storage cannot be opened: {reason}", where=_public(url)) from error
+
+
+def _storage(url: str) -> "RDBStorage | optuna.storages.BaseStorage | str":
+    if not url.startswith("sqlite"):
+        return url
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+    with storage.engine.connect() as connection:
+        connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
+    return storage
+
+
+def _public(url: str) -> str:
+    """The URL without its password."""
+    try:
+        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return url
+
+
+def hold_identity(study: optuna.Study, identity: Mapping[str, str]) -> None:
+    """Notes what the study is about; raises StudyMismatch, listing each difference, where it was about something else.
+
+    Keys not seen before are added, so that what is known only later (the engine) can be held later.
+    """
+    text = study.user_attrs.get(IDENTITY)
+    held: dict[str, str] = json.loads(text) if text else {}
+    groups = {key.split(".")[0] for key in identity}
+    keys = sorted({*identity, *(key for key in held if key.split(".")[0] in groups)})
+    if not any(key.split(".")[0] in groups for key in held):
+        study.set_user_attr(IDENTITY, json.dumps({**held, **identity}, sort_keys=True))
+        return
+    missing = "(absent)"
+    pairs = [(key, held.get(key, missing), identity.get(key, missing)) for key in keys]
+    differences = [pair for pair in pairs if pair[1] != pair[2]]
+    if differences:
+        lines = "".join(f"\n  {key}: {then} → {now}" for key, then, now in differences)
+        raise StudyMismatch(
+            f"the study {study.study_name!r} was started with other settings (then → now):{lines}",
+            differences,
+            hint="Undo the change to go on with it, or start another study with --study NAME.",
+        )

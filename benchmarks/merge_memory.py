@@ -1,0 +1,155 @@
+"""Peak memory of a merge beyond what the process held before, beside 2·(sources + 2) fp32 copies of the largest tensor.
+
+    python benchmarks/merge_memory.py [BASE SOURCE…] [--quick] [--json]
+Without models, it makes a base and three fine-tunes of random weights. Memory is what the process owns (RssAnon in
+/proc/self/status, Linux only): pages of the mapped checkpoints belong to the page cache, are given back under pressure,
+and are shown apart. Each method runs in a process of its own; the merged tensors are dropped as they come.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+METHODS = ("linear", "task_arithmetic", "dare_linear", "dare_ties", "ties")
+RESULT = Path(__file__).parent.parent / "results" / "merge_memory.json"
+SELF = "--one"
+
+
+def resident() -> tuple[int, int]:
+    """Bytes of anonymous and of file-backed memory held now."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        held = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file if line.startswith("Rss")}
+    return held["RssAnon"], held["RssFile"]
+
+
+def measure(method: str, base: str, sources: list[str]) -> dict[str, float | str]:
+    """One merge in this process."""
+    import torch
+
+    from automerge.merge import Merge, get_method, open_models
+    from automerge.recipe import Group, make_recipe
+
+    models = open_models(base, {f"s{n}": path for n, path in enumerate(sources)})
+    values: dict[str, dict[str, float]] = {}
+    for parameter in get_method(method).parameters:
+        if parameter.scope == "source":
+            values[parameter.name] = dict.fromkeys(models.sources, 0.5)
+    recipe = make_recipe(
+        method=method,
+        base=models.base_ref,
+        sources=models.source_refs,
+        groups=(Group((0, models.n_layers), "all", values),),
+        options={},
+        dtype="bfloat16",
+        seed=0,
+    )
+    merge = Merge(recipe, models)
+    torch.ones(1 << 16).sum()  # starts the thread pool
+    before, file_before = resident()
+    peak, file_peak, done = before, file_before, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak, file_peak
+        while not done.wait(0.001):
+            anonymous, mapped = resident()
+            peak, file_peak = max(peak, anonymous), max(file_peak, mapped)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    begun = time.perf_counter()
+    for _ in merge.tensors():
+        pass
+    seconds = time.perf_counter() - begun
+    done.set()
+    watcher.join()
+    largest = 4 * max(torch.Size(shape).numel() for shape in models.shapes.values())
+    bound = 2 * (len(sources) + 2) * largest
+    return {
+        "method": method,
+        "peak_bytes": peak - before,
+        "bound_bytes": bound,
+        "share_of_bound": round((peak - before) / bound, 3),
+        "mapped_bytes": file_peak - file_before,
+        "largest_fp32_bytes": largest,
+        "seconds": round(seconds, 2),
+        "checksum": merge.checksum,
+    }
+
+
+def make_models(folder: Path, quick: bool) -> list[str]:
+    """A base and three fine-tunes of random weights, bf16."""
+    import torch
+    from safetensors.torch import save_file
+
+    width, layers, vocabulary = (256, 2, 8192) if quick else (1024, 4, 65536)
+    shapes = {"model.embed_tokens.weight": (vocabulary, width)}
+    for n in range(layers):
+        shapes[f"model.layers.{n}.self_attn.q_proj.weight"] = (width, width)
+        shapes[f"model.layers.{n}.mlp.up_proj.weight"] = (4 * width, width)
+    generator = torch.Generator().manual_seed(0)
+    base = {name: torch.randn(shape, generator=generator) * 0.02 for name, shape in shapes.items()}
+    for name in ("base", "a", "b", "c"):
+        made = base
+        if name != "base":
+            made = {k: v + 4e-4 * torch.randn(v.shape, generator=generator) for k, v in base.items()}
+        (folder / name).mkdir()
+        save_file({key: value.bfloat16() for key, value in made.items()}, folder / name / "model.safetensors")
+        config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": True}
+        (folder / name / "config.json").write_text(json.dumps(config))
+    return [str(folder / name) for name in ("base", "a", "b", "c")]
+
+
+def run(models: list[str]) -> list[dict[str, float | str]]:
+    """Every method in a process of its own."""
+    rows = []
+    for method in METHODS:
+        command = [sys.executable, __file__, *models, SELF, method]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    return rows
+
+
+def show(rows: list[dict[str, float | str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Peak memory of a merge, MB")
+    for heading in ("method", "peak", "bound", "share", "mapped pages", "seconds"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for row in rows:
+        sizes = [f"{float(row[key]) / 1e6:.1f}" for key in ("peak_bytes", "bound_bytes")]
+        mapped = f"{float(row['mapped_bytes']) / 1e6:.1f}"
+        table.add_row(str(row["method"]), *sizes, f"{row['share_of_bound']:.2f}", mapped, f"{row['seconds']}")
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="the base, then its sources")
+    parser.add_argument("--quick", action="store_true", help="small models")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument(SELF, choices=METHODS, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.one:
+        print(json.dumps(measure(chosen.one, chosen.models[0], chosen.models[1:])))
+        return
+    if len(chosen.models) == 1:
+        parser.error("name the base and at least one source, or nothing")
+    with tempfile.TemporaryDirectory() as made:
+        rows = run(chosen.models or make_models(Path(made), chosen.quick))
+    show(rows)
+    summary = {"benchmark": "merge_memory", "quick": chosen.quick, "rows": rows}
+    if not chosen.quick:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    if chosen.json:
+        print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
