@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 METHODS = ("linear", "task_arithmetic", "dare_linear", "dare_ties", "ties")
+QUICK_METHODS = ("dare_ties", "ties")  # the two that hold most
 RESULT = Path(__file__).parent.parent / "results" / "merge_memory.json"
 SELF = "--one"
 
@@ -104,10 +105,10 @@ def make_models(folder: Path, quick: bool) -> list[str]:
     return [str(folder / name) for name in ("base", "a", "b", "c")]
 
 
-def run(models: list[str]) -> list[dict[str, float | str]]:
-    """Every method in a process of its own."""
+def run(models: list[str], methods: tuple[str, ...]) -> list[dict[str, float | str]]:
+    """Each method in a process of its own."""
     rows = []
-    for method in METHODS:
+    for method in methods:
         command = [sys.executable, __file__, *models, SELF, method]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
@@ -131,7 +132,7 @@ def show(rows: list[dict[str, float | str]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="the base, then its sources")
-    parser.add_argument("--quick", action="store_true", help="small models")
+    parser.add_argument("--quick", action="store_true", help="small models, two methods")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument(SELF, choices=METHODS, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -141,9 +142,11 @@ def main() -> None:
     if len(chosen.models) == 1:
         parser.error("name the base and at least one source, or nothing")
     with tempfile.TemporaryDirectory() as made:
-        rows = run(chosen.models or make_models(Path(made), chosen.quick))
+        models = chosen.models or make_models(Path(made), chosen.quick)
+        rows = run(models, QUICK_METHODS if chosen.quick else METHODS)
     show(rows)
-    summary = {"benchmark": "merge_memory", "quick": chosen.quick, "rows": rows}
+    command = " ".join(["python benchmarks/merge_memory.py", *(Path(model).name for model in chosen.models)])
+    summary = {"benchmark": "merge_memory", "command": command, "quick": chosen.quick, "rows": rows}
     if not chosen.quick:
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -19,10 +19,10 @@ from automerge.records import from_json, to_json
 from automerge.space.baselines import Baseline, baselines
 from automerge.space.space import SearchSpace
 from automerge.study.events import Began, Ended, Listen, Stage
-from automerge.study.records import Record, Row, SkillMean, outside_row, study_rows, trial_row
+from automerge.study.records import Record, Row, outside_row, study_rows, trial_row
 from automerge.study.samplers import complete, propose
 from automerge.study.store import BASELINE, OUTSIDE, RECORD
-from automerge.study.trial import Bench, record_of, try_recipe
+from automerge.study.trial import Bench, Trial, record_of, try_recipe
 
 MAX_FAILURES = 5  # candidates in a row that could not be merged, before the study stops
 
@@ -62,9 +62,9 @@ class Search:
                 self._count(row, restored=True)
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._run_trial(complete(self.study, optuna.Trial(self.study, frozen._trial_id), self.space))
-        for baseline in self.baselines:
-            if baseline.params is None and self._outside(baseline.name) is None and not self._spent(budget):
-                self._run_outside(baseline)
+        for index, baseline in enumerate(self.baselines):
+            if baseline.params is None and not self._spent(budget):
+                self._run_outside(f"{OUTSIDE}{index:02d}:{baseline.name}", baseline)
         while not self._spent(budget):
             self._run_trial(propose(self.study, self.space))
             self._refuse_endless_failure()
@@ -79,9 +79,11 @@ class Search:
             if baseline.params is not None and baseline.name not in present:
                 self.study.enqueue_trial(baseline.params, user_attrs={BASELINE: baseline.name})
 
-    def _run_outside(self, baseline: Baseline) -> None:
+    def _run_outside(self, key: str, baseline: Baseline) -> None:
+        if key in self.study.user_attrs:
+            return
         record = self._record(baseline.recipe, baseline.name)
-        self.study.set_user_attr(OUTSIDE + baseline.name, to_json(record))
+        self.study.set_user_attr(key, to_json(record))
         self._count(outside_row(baseline.name, record))
 
     def _run_trial(self, trial: optuna.Trial) -> None:
@@ -107,23 +109,22 @@ class Search:
         except MergeError as error:
             spent = {"total": time.perf_counter() - start}
             return Record(recipe.to_json(), "", 0.0, {}, {}, 0, spent, error=str(error))
+        self._keep_reference(label, trial)
         return record_of(recipe, trial, self.config.objective, self.config.gates, self._reference_means())
 
     def _reference_means(self) -> Mapping[str, Mapping[str, float]]:
         """The search scores of every baseline a gate refers to, asked now where its own turn has not come yet."""
         for name in {gate.no_worse_than for gate in self.config.gates if gate.no_worse_than} - set(self._references):
             known = next((row.record for row in self.rows() if row.label == name and row.record), None)
-            skills = known.skills if known else self._try_reference(name)
-            self._references[name] = {skill: found.mean for skill, found in skills.items()}
+            if known:
+                self._references[name] = {skill: found.mean for skill, found in known.skills.items()}
+            else:
+                recipe = next(b.recipe for b in self.baselines if b.name == name)
+                self._keep_reference(name, try_recipe(self.bench, recipe, name, "search"))
         return self._references
 
-    def _try_reference(self, name: str) -> Mapping[str, SkillMean]:
-        baseline = next(b for b in self.baselines if b.name == name)
-        return try_recipe(self.bench, baseline.recipe, name, "search").means()
-
-    def _outside(self, name: str) -> Record | None:
-        text = self.study.user_attrs.get(OUTSIDE + name)
-        return from_json(Record, text) if text else None
+    def _keep_reference(self, name: str, trial: Trial) -> None:
+        self._references[name] = {skill: found.mean for skill, found in trial.means().items()}
 
     def _spent(self, budget: Budget) -> bool:
         return budget.spent(self._trials, self._seconds)

@@ -76,10 +76,10 @@ _STATES = {"COMPLETE": "complete", "RUNNING": "running", "WAITING": "waiting", "
 
 
 def study_rows(study: optuna.Study) -> list[Row]:
-    """Everything tried so far: baselines outside the space in the order they ran, then the trials by number."""
+    """Everything tried so far: baselines outside the space in their order, then the trials by number."""
     outside = [
-        outside_row(key.removeprefix(OUTSIDE), from_json(Record, text))
-        for key, text in study.user_attrs.items()
+        outside_row(key.split(":", 2)[2], from_json(Record, text))
+        for key, text in sorted(study.user_attrs.items())
         if key.startswith(OUTSIDE)
     ]
     return outside + [trial_row(trial, _STATES[trial.state.name]) for trial in study.get_trials(deepcopy=False)]

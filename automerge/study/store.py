@@ -10,7 +10,8 @@ from optuna.storages import RDBStorage
 from automerge.errors import StudyError, StudyMismatch
 
 RECORD, BASELINE = "record", "baseline"  # user attributes of a trial
-IDENTITY, OUTSIDE, VERDICTS = "identity", "baseline:", "verdicts"  # user attributes of a study
+IDENTITY, VERDICTS = "identity", "verdicts"  # user attributes of a study
+OUTSIDE = "baseline:"  # and, of baselines outside the space: baseline:<place in the order>:<name>
 
 
 def open_study(name: str, url: str, *, create: bool) -> optuna.Study:

@@ -21,6 +21,7 @@ from typing import Any
 
 import platformdirs
 import torch
+from safetensors.torch import save_file
 
 from automerge.zoo import items, train
 from automerge.zoo.items import SKILLS, Text
@@ -144,5 +145,11 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
     model.generation_config.do_sample = False
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(folder)
+    # Written by hand as save_pretrained draws a progress bar of its own; the head is tied, so it is not among these.
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = torch.float32
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    weights = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(folder)

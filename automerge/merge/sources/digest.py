@@ -19,7 +19,7 @@ import torch
 from automerge.errors import SourceError
 from automerge.merge.sources.checkpoint import SafeFile
 
-PIECE = 1 << 20
+PIECE = (1 << 15) - 1  # elements looked at together, see stream.CHUNK
 
 
 def cache_folder() -> Path:

@@ -72,11 +72,12 @@ class LoraAdapter:
 
     def _factors(self, tensor: str) -> tuple[Tensor, Tensor, float]:
         """A [r, i] and B transposed [r, o], fp32, and the scale. The last tensor's are kept: its runs follow on."""
-        if self._held is None or self._held[0] != tensor:
+        held = self._held  # read once: several threads come here
+        if held is None or held[0] != tensor:
             a_name, b_name = self.targets[tensor]
             a = self.file.mapped(a_name).to(torch.float32)
-            self._held = (tensor, a, self.file.mapped(b_name).to(torch.float32).t().contiguous())
-        _, a, b_rows = self._held
+            held = self._held = (tensor, a, self.file.mapped(b_name).to(torch.float32).t().contiguous())
+        _, a, b_rows = held
         rank = a.shape[0]
         alpha = float(self.config["lora_alpha"])
         return a, b_rows, fp32(alpha / math.sqrt(rank) if self.config.get("use_rslora") else alpha / rank)

@@ -1,0 +1,267 @@
+"""Whole studies over the scripted landscape: budget, baselines, resuming, verdict, refusals."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from automerge.errors import EngineError, MergeError, StudyBusy, StudyError, StudyMismatch
+from automerge.gate.verdict import Verdict
+from automerge.study.events import Block, Ended, Event
+from automerge.study.folder import StudyFolder
+from automerge.study.loop import Budget
+from automerge.study.records import Row, study_rows
+from automerge.study.session import run_search
+from automerge.study.store import open_study
+from tests.study.worlds import make_world, plan_of, scripted
+
+BASELINES = ["base", "coding", "math", "writing", "plain_average", "task_arithmetic", "dare_0.5", "dare_0.9"]
+
+
+def run(
+    config: Path, folder: Path, trials: int, listen: Callable[[Event], None] = lambda event: None
+) -> tuple[Verdict, list[Row]]:
+    place = StudyFolder(folder)
+    verdict = run_search(plan_of(config), place, Budget(trials=trials), listen, start=lambda plan: scripted())
+    study = open_study("world", place.storage, create=False)
+    return verdict, study_rows(study)
+
+
+def essence(rows: list[Row]) -> list[tuple[object, ...]]:
+    """What must be the same in a resumed study: all but the times."""
+    return [(r.number, r.label, r.state, dict(r.params), r.record and r.record.checksum, r.value) for r in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Verdict, list[Row]]:
+    """A study of 15 trials that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("finished")
+    return run(make_world(folder / "world", models), folder / "out", 15)
+
+
+def test_baselines_come_first_and_count(world: Path, tmp_path: Path) -> None:
+    _, rows = run(world, tmp_path / "out", 12)
+    assert [row.label for row in rows[:8]] == BASELINES
+    assert len(rows) == 12
+    assert all(row.state == "complete" for row in rows)
+    assert set(rows[-1].params) == set(rows[0].params) != set()
+
+
+def test_a_search_finds_the_better_merge_and_proves_it(world: Path, tmp_path: Path) -> None:
+    verdict, rows = run(world, tmp_path / "out", 40)
+    assert verdict.outcome == "PROMOTED", verdict.reason
+    winner = next(j for j in verdict.judged if j.name == verdict.winner)
+    assert winner.differences[winner.rival].low > 0
+    assert all(gate.met for gate in winner.gates)
+    assert {row.name for row in verdict.rows} >= set(BASELINES)
+    assert len(verdict.judged) == 3
+    assert json.loads((tmp_path / "out" / "verdict.json").read_text())["outcome"] == "PROMOTED"
+    assert len(rows) == 40
+
+
+def test_running_again_asks_nothing_anew(world: Path, tmp_path: Path) -> None:
+    first, rows = run(world, tmp_path / "out", 14)
+    engine = scripted()
+    again = run_search(
+        plan_of(world), StudyFolder(tmp_path / "out"), Budget(trials=14), lambda event: None, start=lambda plan: engine
+    )
+    assert again == first
+    assert engine.calls == []
+
+
+def test_a_larger_budget_goes_on_and_counts_the_use_of_held_out_items(world: Path, tmp_path: Path) -> None:
+    first, _ = run(world, tmp_path / "out", 12)
+    second, rows = run(world, tmp_path / "out", 16)
+    assert (first.use, second.use) == (1, 2)
+    assert len(rows) == 16
+
+
+class Killed(BaseException):
+    """Stands for kill -9 in one process: nothing in the program catches it."""
+
+
+@pytest.mark.parametrize("blocks", [1, 9, 51, 64, 91, 140])
+def test_an_interrupted_study_proposes_what_an_uninterrupted_one_would(
+    world: Path, tmp_path: Path, blocks: int, finished: tuple[Verdict, list[Row]]
+) -> None:
+    whole_verdict, whole = finished
+    left = blocks
+
+    def kill(event: Event) -> None:
+        nonlocal left
+        if isinstance(event, Block):
+            left -= 1
+            if left == 0:
+                raise Killed
+
+    with pytest.raises(Killed):
+        run(world, tmp_path / "cut", 15, kill)
+    verdict, rows = run(world, tmp_path / "cut", 15)
+    assert essence(rows) == essence(whole)
+    assert verdict == whole_verdict
+
+
+@pytest.mark.parametrize("suggested", [0, 1, 5])
+@pytest.mark.parametrize("number", [9, 13])
+def test_a_death_between_two_suggestions_changes_no_proposal(
+    world: Path,
+    tmp_path: Path,
+    suggested: int,
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+    finished: tuple[Verdict, list[Row]],
+) -> None:
+    _, whole = finished
+    real, count = optuna.Trial.suggest_float, 0
+
+    def dying(trial: optuna.Trial, name: str, low: float, high: float) -> float:
+        nonlocal count
+        if trial.number == number:
+            if count == suggested:
+                raise Killed
+            count += 1
+        return real(trial, name, low, high)
+
+    monkeypatch.setattr(optuna.Trial, "suggest_float", dying)
+    with pytest.raises(Killed):
+        run(world, tmp_path / "cut", 15)
+    monkeypatch.setattr(optuna.Trial, "suggest_float", real)
+    _, rows = run(world, tmp_path / "cut", 15)
+    assert essence(rows) == essence(whole)
+
+
+def test_a_death_costs_one_block(world: Path, tmp_path: Path) -> None:
+    left = 53
+
+    def kill(event: Event) -> None:
+        nonlocal left
+        if isinstance(event, Block):
+            left -= 1
+            if left == 0:
+                raise Killed
+
+    with pytest.raises(Killed):
+        run(world, tmp_path / "out", 12, kill)
+    engine = scripted()
+    run_search(plan_of(world), StudyFolder(tmp_path / "out"), Budget(trials=12), lambda e: None, start=lambda p: engine)
+    questions = [calls for method, calls in engine.calls if method == "generate"]
+    search_blocks = 12 * 3 * 2  # candidates × skills × blocks
+    held_out_blocks = (3 + 8) * 3 * 6
+    assert len(questions) == search_blocks - 53 + held_out_blocks
+
+
+def test_a_time_budget_ends_the_search(world: Path, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "out")
+    run_search(plan_of(world), folder, Budget(seconds=1e-6), lambda event: None, start=lambda plan: scripted())
+    rows = study_rows(open_study("world", folder.storage, create=False))
+    assert [row.label for row in rows if row.state == "complete"] == ["base"]
+
+
+def test_a_failed_merge_is_a_failed_trial_and_the_study_goes_on(world: Path, tmp_path: Path) -> None:
+    engine = scripted()
+    engine._fail = {7: MergeError("values that are not finite")}  # the apply of the second candidate
+    folder = StudyFolder(tmp_path / "out")
+    run_search(plan_of(world), folder, Budget(trials=10), lambda event: None, start=lambda plan: engine)
+    rows = study_rows(open_study("world", folder.storage, create=False))
+    assert [row.state for row in rows].count("failed") == 1
+    assert "not finite" in next(row.record.error for row in rows if row.state == "failed" and row.record)
+    assert len(rows) == 10
+
+
+def test_an_engine_error_keeps_the_trial_for_the_next_run(world: Path, tmp_path: Path) -> None:
+    engine = scripted()
+    engine._fail = {20: EngineError("gone")}
+    folder = StudyFolder(tmp_path / "out")
+    with pytest.raises(EngineError):
+        run_search(plan_of(world), folder, Budget(trials=10), lambda event: None, start=lambda plan: engine)
+    assert engine.closed
+    _, rows = run(world, tmp_path / "out", 10)
+    assert [row.state for row in rows] == ["complete"] * 10
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("range: [0.0, 1.2]", "range: [0.0, 1.3]", "config.parameters.weight.range"),
+        ("margin: 0.1", "margin: 0.2", "config.gates"),
+        ("coding: 1, writing: 1", "coding: 2, writing: 1", "config.objective.coding"),
+    ],
+)
+def test_a_changed_config_is_refused_with_the_difference(
+    world: Path, tmp_path: Path, old: str, new: str, key: str
+) -> None:
+    run(world, tmp_path / "out", 9)
+    assert old in world.read_text()
+    world.write_text(world.read_text().replace(old, new))
+    with pytest.raises(StudyMismatch, match=key) as error:
+        run(world, tmp_path / "out", 9)
+    assert any(difference[0].startswith(key) for difference in error.value.differences)
+
+
+def test_changed_data_and_sources_are_refused(world: Path, tmp_path: Path, models: Path) -> None:
+    run(world, tmp_path / "out", 9)
+    data = world.parent / "math.jsonl"
+    text = data.read_text()
+    data.write_text(text.replace('"yes"', '"no"'))
+    with pytest.raises(StudyMismatch, match=r"skill\.math"):
+        run(world, tmp_path / "out", 9)
+    data.write_text(text)
+    world.write_text(world.read_text().replace(f"{models}/coding", f"{models}/writing", 1))
+    with pytest.raises(StudyMismatch, match=r"model\.coding"):
+        run(world, tmp_path / "out", 9)
+
+
+def test_another_engine_is_refused(world: Path, tmp_path: Path) -> None:
+    run(world, tmp_path / "out", 9)
+    other = scripted()
+    other._fingerprint = "fake 2"
+    with pytest.raises(StudyMismatch, match="fake 1.*fake 2"):
+        run_search(
+            plan_of(world), StudyFolder(tmp_path / "out"), Budget(trials=9), lambda e: None, start=lambda p: other
+        )
+
+
+def test_a_second_driver_is_kept_out(world: Path, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "out")
+    folder.create()
+    with folder.locked(), pytest.raises(StudyBusy):
+        run(world, tmp_path / "out", 9)
+
+
+def test_an_unwritable_folder_is_refused(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudyError, match="cannot write there"):
+        run(world, tmp_path / "file" / "out", 9)
+
+
+def test_a_baseline_outside_the_space_stands_apart_and_counts(world: Path, tmp_path: Path) -> None:
+    world.write_text(world.read_text().replace("range: [0.0, 1.2]", "range: [0.1, 0.9]"))
+    _, rows = run(world, tmp_path / "out", 12)
+    apart = [row.label for row in rows if row.number is None]
+    assert apart == ["base", "coding", "math", "writing", "task_arithmetic", "dare_0.5", "dare_0.9"]
+    assert sum(row.state == "complete" for row in rows) == 12
+    assert all(row.params for row in rows if row.number is not None)
+
+
+def test_gates_constrain_the_search(world: Path, tmp_path: Path) -> None:
+    world.write_text(world.read_text().replace("no_worse_than: base, margin: 0.1", "min: 0.7"))
+    verdict, rows = run(world, tmp_path / "out", 30)
+    broken = [row for row in rows if row.record and not row.record.feasible]
+    assert broken
+    study = open_study("world", StudyFolder(tmp_path / "out").storage, create=False)
+    told = [t for t in study.get_trials() if any(v > 0 for v in t.constraints.values())]
+    assert {t.number for t in told} == {row.number for row in broken}
+    assert all(j.name not in {row.label for row in broken} for j in verdict.judged)
+
+
+def test_events_tell_of_every_candidate(world: Path, tmp_path: Path) -> None:
+    seen: list[Ended] = []
+    run(world, tmp_path / "out", 11, lambda event: seen.append(event) if isinstance(event, Ended) else None)
+    assert [event.spent_trials for event in seen] == list(range(1, 12))
+    again: list[Ended] = []
+    run(world, tmp_path / "out", 11, lambda event: again.append(event) if isinstance(event, Ended) else None)
+    assert all(event.restored for event in again)
+    assert [dataclasses.replace(e, restored=False) for e in again] == seen
