@@ -1,0 +1,1 @@
+"""Writing a merge down: a complete, verified Hugging Face folder, or nothing."""

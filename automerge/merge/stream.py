@@ -6,7 +6,6 @@ are independent of each other, so neither the size of a run nor the number of th
 """
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,8 +23,8 @@ from automerge.merge.registry import get_method
 from automerge.merge.thresholds import threshold_of
 from automerge.recipe import Group, Recipe
 
-# Elements a run: its fp32 buffers stay in the cache, and torch splits an operation among threads from 2^15 elements on,
-# whose barriers are ruinous on a busy machine. Runs go to threads of our own instead.
+# Elements a run: its fp32 buffers stay in the cache. From 2^15 elements on torch would split every operation among
+# threads, and their barriers made merges six times slower where another process wanted a core.
 CHUNK = (1 << 15) - 1
 
 
@@ -42,9 +41,7 @@ class _Job:
 class Merge:
     """One merge. Construction checks everything a merge needs; `tensors` does the work, as often as it is asked."""
 
-    def __init__(
-        self, recipe: Recipe, models: Models, *, chunk: int = CHUNK, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, recipe: Recipe, models: Models, *, chunk: int = CHUNK) -> None:
         """Raises ConfigError, MergeError or SourceError where recipe and models do not fit."""
         check_recipe(recipe)
         models.check(recipe)
@@ -57,7 +54,6 @@ class Merge:
         self._method = get_method(recipe.method)
         self._options = option_values(recipe)
         self._chunk = chunk
-        self._device = device
         self._groups: dict[str, Group] = {name: group_of(recipe, models.n_layers, name) for name in self.names}
 
     @property
@@ -79,31 +75,26 @@ class Merge:
         Raises MergeError naming a tensor whose merged values are not finite.
         """
         self.sums = ModelSum()
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            for name in self.names:
-                yield name, self._merge_tensor(name, pool)
+        for name in self.names:
+            merged, done = self._merge(name)
+            self.sums.add(done)
+            yield name, merged
 
-    def _merge_tensor(self, name: str, pool: ThreadPoolExecutor) -> Tensor:
-        merged = torch.empty(self.shapes[name], dtype=self.dtype, device=self._device)
+    def merge_tensor(self, name: str) -> Tensor:
+        """One merged tensor by itself; it does not count towards the model's checksum. Raises as `tensors` does."""
+        return self._merge(name)[0]
+
+    def _merge(self, name: str) -> tuple[Tensor, TensorSum]:
+        merged = torch.empty(self.shapes[name], dtype=self.dtype)
         flat = merged.view(-1)
         done = TensorSum(name, self.dtype, tuple(merged.shape))
         job = self._job(name)
-
-        def merge_run(span: tuple[int, int]) -> TensorSum:
-            start, stop = span
+        for start, stop in self._runs(name):
             run = self._method.merge(self._piece(job, start, stop))
             self._refuse_not_finite(name, run)
             flat[start:stop] = run
-            part = TensorSum(name, self.dtype, done.shape)
-            part.add(flat[start:stop], start)
-            return part
-
-        runs = list(self._runs(name))
-        # few runs are not worth handing over
-        for part in map(merge_run, runs) if len(runs) < 4 else pool.map(merge_run, runs):
-            done.merge(part)
-        self.sums.add(done)
-        return merged
+            done.add(flat[start:stop], start)
+        return merged, done
 
     def _runs(self, name: str) -> Iterator[tuple[int, int]]:
         """Runs of whole rows where a row is short enough, so that adapters form no row twice."""
@@ -126,7 +117,7 @@ class Merge:
         return _Job(name, values, merge_values(self._method, group), thresholds)
 
     def _piece(self, job: _Job, start: int, stop: int) -> Piece:
-        base = self.models.base.values(job.tensor, start, stop).to(self._device)
+        base = self.models.base.values(job.tensor, start, stop)
         sources = []
         for ref in self.recipe.sources:
             source = self.models.sources[ref.name]

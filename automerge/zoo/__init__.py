@@ -6,7 +6,7 @@ The base reads text of all three skills in which answers are as often careless a
 careful text of its own skill, and, as a specialist's text does, some that is careless about another: math about
 writing, coding about math, writing about coding. The math fine-tune moves far from the base, the other two little.
 So the deltas pull against each other at unlike scales, which is what a search over weights is for. All scores are
-measured on text the models never saw.
+measured on prompts the models never saw.
 """
 
 import hashlib
@@ -53,9 +53,7 @@ class Settings:
     )
     fine_tunes: dict[str, Training] = field(
         default_factory=lambda: {
-            "math": Training(
-                (Text("math", 0.7, 0.0), Text("writing", 0.15, 0.9), Text("coding", 0.15, 0.5)), 120, 8e-4
-            ),
+            "math": Training((Text("math", 0.7, 0.0), Text("writing", 0.2, 0.9), Text("coding", 0.1, 0.5)), 120, 1e-3),
             "coding": Training(
                 (Text("coding", 0.75, 0.0), Text("math", 0.06, 0.9), Text("writing", 0.19, 0.5)), 60, 2e-4
             ),

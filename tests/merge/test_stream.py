@@ -156,8 +156,10 @@ def test_the_checksum_waits_for_the_last_tensor(family: Models) -> None:
     next(stream)
     with pytest.raises(MergeError, match="known when every tensor has been merged"):
         _ = merge.checksum
-    list(merge.tensors())
+    tensors = dict(merge.tensors())
     first = merge.checksum
+    for name in merge.names:
+        assert torch.equal(merge.merge_tensor(name), tensors[name])
     list(merge.tensors())
     assert merge.checksum == first
 

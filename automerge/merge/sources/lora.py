@@ -72,7 +72,7 @@ class LoraAdapter:
 
     def _factors(self, tensor: str) -> tuple[Tensor, Tensor, float]:
         """A [r, i] and B transposed [r, o], fp32, and the scale. The last tensor's are kept: its runs follow on."""
-        held = self._held  # read once: several threads come here
+        held = self._held
         if held is None or held[0] != tensor:
             a_name, b_name = self.targets[tensor]
             a = self.file.mapped(a_name).to(torch.float32)

@@ -1,0 +1,53 @@
+# Everything lives in .venv/. `make search` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BUDGET ?= 50
+
+.PHONY: search test test-full lint docs bench smollm2 clean
+
+search: .venv/.ready
+	$(BIN)/automerge search --budget $(BUDGET)
+
+test: .venv/.ready-test lint
+	$(BIN)/python -m pytest
+
+# The long versions: the real LLM, whole zoo searches, many kills.
+test-full: .venv/.ready-test lint smollm2
+	@mkdir -p results
+	bash -o pipefail -c '$(BIN)/python -m pytest -v -m "full or not full" --durations=20 2>&1 | tee results/test-full.log'
+
+lint: .venv/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: .venv/.ready-test
+	$(BIN)/python docs/generate.py
+
+bench: .venv/.ready-test
+	$(BIN)/python benchmarks/trial_overhead.py
+	$(BIN)/python benchmarks/merge_memory.py
+
+# SmolLM2-135M-Instruct as an ordinary checkpoint, for search_spaces/smollm2.yaml.
+smollm2: models/smollm2/config.json
+
+models/smollm2/config.json: | .venv/.ready-test
+	@mkdir -p models
+	$(BIN)/python $${AUTOMERGE_SHARED:-../shared}/tools/make-smollm2 models/smollm2
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("automerge needs Python 3.11 or newer, got %d.%d; name one: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+
+.venv/.ready: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) torch
+	$(PIP) -e .
+	@touch $@
+
+.venv/.ready-test: .venv/.ready
+	$(PIP) -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist
