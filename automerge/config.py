@@ -39,11 +39,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         problem = (error.problem or "malformed").splitlines()[0]
         raise ConfigError(f"line {line}: not valid YAML: {problem}", where=str(path)) from error
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # ValueError: a date or tagged number that is none
         raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
     if not isinstance(data, dict):
         raise ConfigError(f"expected a mapping of keys, got {type(data).__name__}", where=str(path))
-    return {str(key): _interpolate(value, f"{path}: {key}") for key, value in data.items()}
+    try:
+        return {str(key): _interpolate(value, f"{path}: {key}") for key, value in data.items()}
+    except RecursionError as error:
+        raise ConfigError("not valid here: an alias contains itself, or too many levels", where=str(path)) from error
 
 
 def _interpolate(value: Any, where: str) -> Any:
@@ -145,12 +148,16 @@ class Groups(Closed):
             return {"kind": data}
         if isinstance(data, dict) and len(data) == 1 and next(iter(data)) in ("blocks", "knots"):
             ((kind, count),) = data.items()
-            if kind == "knots" and isinstance(count, int) and count < 2:
-                raise ValueError("knots needs at least 2")
             return {"kind": kind, "count": count}
         if isinstance(data, dict) and "kind" in data:
             return data
         raise ValueError("expected whole, layers, {blocks: N} or {knots: N}")
+
+    @model_validator(mode="after")
+    def _enough_knots(self) -> "Groups":
+        if self.kind == "knots" and self.count < 2:
+            raise ValueError("knots needs at least 2")
+        return self
 
 
 Modules = Literal["together", "split"]
@@ -248,6 +255,8 @@ class GateRule(Closed):
     def _one_of_both(self) -> "GateRule":
         if (self.min is None) == (self.no_worse_than is None):
             raise ValueError("expected either min or no_worse_than")
+        if self.min is not None and "margin" in self.model_fields_set:
+            raise ValueError("margin goes with no_worse_than; with min, lower min instead")
         return self
 
     def __str__(self) -> str:

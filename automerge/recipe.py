@@ -133,6 +133,8 @@ def read_recipe(path: Path) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read the recipe: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not a recipe: expected UTF-8 text: {error}", where=str(path)) from error
     return parse_recipe(text, where=str(path))
 
 
@@ -150,7 +152,7 @@ def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
                 Group((int(g["layers"][0]), int(g["layers"][1])), str(g["modules"]), _plain(g["values"]))
                 for g in data["groups"]
             ),
-            options={str(key): bool(value) for key, value in data["options"].items()},
+            options={str(key): _switch(str(key), value) for key, value in data["options"].items()},
             dtype=str(data["dtype"]),
             seed=int(data["seed"]),
             tokenizer=str(data["tokenizer"]),
@@ -162,6 +164,12 @@ def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
 
 def _ref(entry: Mapping[str, Any]) -> ModelRef:
     return ModelRef(str(entry["name"]), str(entry.get("path", "")), str(entry["digest"]))
+
+
+def _switch(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"options: {key}: expected true or false, got {value!r}")
+    return value
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

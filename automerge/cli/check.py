@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from automerge.cli.opening import AsJson, open_config
+from automerge.report.tables import plain_table
 from automerge.study.estimate import Estimate, estimate
 from automerge.study.session import Plan, make_plan
 
@@ -21,8 +22,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a config, its models and its items. Exit 0 if a search could start."""
-    plan = make_plan(open_config(config, study=None, seed=None, engine=None))
-    cost = estimate(plan, budget)
+    with Console(stderr=True).status("checking config, models and items"):
+        plan = make_plan(open_config(config, study=None, seed=None, engine=None))
+        cost = estimate(plan, budget)
     if as_json:
         print(json.dumps(_as_json(plan, cost)))
     else:
@@ -56,7 +58,7 @@ def _print(plan: Plan, cost: Estimate, budget: int) -> None:
         f"served by transformers in the dtype of its config, merged to {plan.config.dtype or plan.models.dtype}",
         highlight=False,
     )
-    items = Table(title="skills", title_justify="left", pad_edge=False)
+    items = plain_table("skills")
     for column in ("skill", "scorer", "search items", "held-out items"):
         items.add_column(column)
     for name, skill in plan.skills.items():

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from automerge.cli.opening import AsJson
 from automerge.config import EngineConfig, locate
@@ -21,6 +20,7 @@ from automerge.gate.statistics import MIN_ITEMS, Scores, difference, score_inter
 from automerge.merge.models import open_models
 from automerge.recipe import Group, make_recipe
 from automerge.records import Interval
+from automerge.report.tables import plain_table
 
 CONFIDENCE = 0.95
 
@@ -107,7 +107,7 @@ def _as_json(model: str, found: dict[str, Interval], ahead: dict[str, Interval])
 
 
 def _print(models: list[str], found: dict[str, dict[str, Interval]], ahead: dict[str, dict[str, Interval]]) -> None:
-    table = Table(title=f"{100 * CONFIDENCE:g}% intervals", title_justify="left", pad_edge=False)
+    table = plain_table(f"{100 * CONFIDENCE:g}% intervals")
     table.add_column("model", overflow="fold")
     for skill in found[models[0]]:
         table.add_column(skill, justify="right")

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -51,10 +53,10 @@ def search(
     folder = study_folder(out, loaded.name)
     console = Console(stderr=as_json)
     spend = parse_budget(budget)
-    again = _again(config, budget, study, out)
-    plan = make_plan(loaded)
+    with console.status("checking config, models and items"):
+        plan = make_plan(loaded)
     screen: Screen = LiveScreen(plan, spend, console) if console.is_terminal else PlainLines(plan, spend, console)
-    interrupt = Interrupt()
+    interrupt = Interrupt(console)
 
     def listen(event: Event) -> None:
         screen.listen(event)
@@ -65,19 +67,21 @@ def search(
         with interrupt.caught(), screen:
             verdict = run_search(plan, folder, spend, listen, storage=storage)
     except KeyboardInterrupt:
-        console.print(f"Stopped; what was scored is kept. Go on with:\n  [bold]{again}[/bold]", highlight=False)
+        again = shlex.join(["automerge", *sys.argv[1:]])
+        console.print(f"Stopped; what was scored is kept. Go on with the same command:\n  {again}", highlight=False)
         return INTERRUPTED
     if as_json:
         print(json.dumps({"folder": str(folder.path), **asdict(verdict)}))
     else:
-        _conclude(console, verdict, folder, out)
+        conclude(console, verdict, folder, out)
     return 0 if verdict.outcome == "PROMOTED" else 3
 
 
 class Interrupt:
     """The first Ctrl-C (or SIGTERM) lets the block of items in the engine finish; the second stops at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._asked = False
 
     def stop_if_asked(self) -> None:
@@ -93,6 +97,7 @@ class Interrupt:
             if self._asked:
                 raise KeyboardInterrupt
             self._asked = True
+            self._console.print("Stopping after this block of items. Once more stops at once.")
 
         old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -102,13 +107,8 @@ class Interrupt:
                 signal.signal(number, handler)
 
 
-def _again(config: str | None, budget: str, study: str | None, out: object) -> str:
-    parts = ["automerge search", config or "", f"--budget {budget}"]
-    parts += [f"--study {study}" if study else "", f"--out {out}" if out else ""]
-    return " ".join(part for part in parts if part)
-
-
-def _conclude(console: Console, verdict: Verdict, folder: StudyFolder, out: object) -> None:
+def conclude(console: Console, verdict: Verdict, folder: StudyFolder, out: object) -> None:
+    """Prints the verdict: models on held-out items, differences, gates, the outcome, and the command that comes next."""
     console.print()
     console.print(verdict_table(verdict))
     differences = difference_table(verdict)

@@ -12,7 +12,7 @@ from automerge.errors import StudyError
 from automerge.evals.store import AnswerStore
 from automerge.recipe import Recipe, parse_recipe
 from automerge.records import ItemResult
-from automerge.report.tables import trial_table
+from automerge.report.tables import plain_table, trial_table
 from automerge.study.records import Record, Row, study_rows
 
 
@@ -68,9 +68,7 @@ def _answers(opened: Opened, checksum: str, skill: str) -> list[ItemResult]:
 
 
 def _recipe_table(recipe: Recipe) -> Table:
-    table = Table(
-        title=f"{recipe.method}, {recipe.dtype}, mask seed {recipe.seed}", title_justify="left", pad_edge=False
-    )
+    table = plain_table(f"{recipe.method}, {recipe.dtype}, mask seed {recipe.seed}")
     parameters = list(recipe.groups[0].values)
     table.add_column("group")
     for parameter in parameters:
@@ -86,7 +84,7 @@ def _recipe_table(recipe: Recipe) -> Table:
 
 
 def _answer_table(skill: str, results: list[ItemResult], base: dict[str, ItemResult]) -> Table:
-    table = Table(title=skill, title_justify="left", show_lines=True, pad_edge=False)
+    table = plain_table(skill)
     for column in ("item", "prompt", "answer", "score", "base's answer", "base's score"):
         table.add_column(column, overflow="fold", max_width=40)
     for result in results:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import transformers
+from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from automerge.config import EngineConfig
@@ -32,7 +33,7 @@ class TransformersEngine:
         folder = str(models.folder_of("base"))
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
-        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).to(self._device)
+        self._model = _model(folder, dtype).to(self._device)
         self._model.eval()
         self._parameters = _parameters(self._model, models)
         self._tokenizers = {"base": _tokenizer(folder)}
@@ -46,6 +47,8 @@ class TransformersEngine:
         )
 
     def apply(self, recipe: Recipe) -> Applied:
+        if self._model is None:
+            raise EngineError("the engine is closed")
         self._ready = False
         start, written = time.perf_counter(), 0
         merge = Merge(recipe, self._models)
@@ -65,14 +68,17 @@ class TransformersEngine:
                 "the skill asks in chat turns, but the model's tokenizer has no chat template",
                 hint="Set `chat: false` in the skill, or name a source that has one as `tokenizer`.",
             )
-        text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        try:
+            text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise SkillError(f"the model's chat template refuses the skill's turns: {error}") from error
         return Prompt(text, tuple(self._tokenizer.encode(text, add_special_tokens=False)))
 
     def encode(self, text: str) -> Prompt:
         return Prompt(text, tuple(self._tokenizer.encode(text)))
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
-        self._check(prompts, sampling.max_tokens)
+        self._check(prompts, [sampling.max_tokens] * len(prompts))
         lengths = [len(p.token_ids) + sampling.max_tokens for p in prompts]
         # A sampled answer must not depend on its neighbours: one prompt a batch, seeded alone.
         batches = [[i] for i in range(len(prompts))] if sampling.temperature > 0 else self._batches(lengths)
@@ -84,7 +90,7 @@ class TransformersEngine:
 
     def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[LogLikelihood]:
         tails = [self._tokenizer.encode(text, add_special_tokens=False) for text in continuations]
-        self._check(prompts, max((len(tail) for tail in tails), default=0))
+        self._check(prompts, [len(tail) for tail in tails])
         rows = [[*p.token_ids, *tail] for p, tail in zip(prompts, tails, strict=True)]
         found: dict[int, LogLikelihood] = {}
         for batch in self._batches([len(row) for row in rows]):
@@ -97,13 +103,14 @@ class TransformersEngine:
         self._parameters = {}
         self._model = None
 
-    def _check(self, prompts: Sequence[Prompt], more: int) -> None:
+    def _check(self, prompts: Sequence[Prompt], more: Sequence[int]) -> None:
+        """`more`: the tokens that follow each prompt."""
         if not self._ready:
             raise EngineError("no weights are applied: call apply first, and again after one that failed")
-        for prompt in prompts:
-            if len(prompt.token_ids) + more > self._context:
+        for prompt, extra in zip(prompts, more, strict=True):
+            if len(prompt.token_ids) + extra > self._context:
                 raise EngineError(
-                    f"a prompt of {len(prompt.token_ids)} tokens and {more} more exceed the context of "
+                    f"a prompt of {len(prompt.token_ids)} tokens and {extra} more exceed the context of "
                     f"{self._context}: {prompt.text[:60]!r}…",
                     hint="Drop the item, or lower sampling.max_tokens.",
                 )
@@ -124,7 +131,8 @@ class TransformersEngine:
         else:
             arguments |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if sampling.stop:
-            arguments |= {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer}
+            stops = _Stops(self._tokenizer, sampling.stop, after=ids.shape[1])
+            arguments |= {"stopping_criteria": transformers.StoppingCriteriaList([stops])}
         with torch.inference_mode(), torch.random.fork_rng(enabled=sampling.temperature > 0):
             if sampling.temperature > 0:
                 torch.manual_seed(sampling.seed)
@@ -136,8 +144,12 @@ class TransformersEngine:
         length = next((i for i, token in enumerate(row) if token in ends), len(row))
         text = self._tokenizer.decode(row[:length], skip_special_tokens=True)
         cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=None)
-        stopped = length < len(row) or cut is not None
-        return Completion(text[:cut], min(length + 1, len(row)), "stop" if stopped else "length")
+        if cut is None:
+            ended = length < len(row)
+            return Completion(text, length + ended, "stop" if ended else "length")
+        while length and row[length - 1] == self._pad:  # the batch's other rows went on
+            length -= 1
+        return Completion(text[:cut], length, "stop")
 
     def _score_batch(self, rows: Sequence[list[int]], tails: Sequence[int]) -> list[LogLikelihood]:
         """log p(token) for the last tails[i] tokens of rows[i]; logits are kept for the longest tail only."""
@@ -175,6 +187,21 @@ class TransformersEngine:
         return int(pad) if pad is not None else min(self._ends, default=0)
 
 
+class _Stops(transformers.StoppingCriteria):  # type: ignore[misc]
+    """Ends a row once its answer holds a stop string. (transformers' own also matches across the prompt's end.)"""
+
+    def __init__(self, tokenizer: "transformers.PreTrainedTokenizerBase", stops: Sequence[str], after: int) -> None:
+        self._tokenizer = tokenizer
+        self._stops = stops
+        self._after = after
+        self._tail = 4 * max(map(len, stops)) + 4  # tokens looked at: a character takes at most four byte tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        tails = input_ids[:, self._after :][:, -self._tail :].tolist()
+        texts = [self._tokenizer.decode(tail, skip_special_tokens=True) for tail in tails]
+        return torch.tensor([any(stop in text for stop in self._stops) for text in texts], device=input_ids.device)
+
+
 def _device(asked: str) -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -191,6 +218,14 @@ def _dtype(asked: str, stored: str, device: torch.device) -> torch.dtype:
     found = getattr(torch, name)
     assert isinstance(found, torch.dtype)
     return found
+
+
+def _model(folder: str, dtype: torch.dtype) -> "transformers.PreTrainedModel":
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except Exception as error:  # transformers raises of every kind; the reason is in the first line
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise EngineError(f"the model cannot be loaded: {reason}", where=folder) from error
 
 
 def _tokenizer(folder: str) -> "transformers.PreTrainedTokenizerBase":

@@ -125,7 +125,9 @@ def _outcome(name: str, rival: str, ahead: Interval, gates: Sequence[GateResult]
     if broken:
         short = broken.bound - broken.interval.estimate
         return "REJECTED", f"{name} breaks the gate {broken.gate}, by {short:.4f}"
-    if ahead.estimate <= 0:
+    if ahead.estimate == 0:
+        return "REJECTED", f"{name} is no better than the baseline {rival}: their scores are equal"
+    if ahead.estimate < 0:
         return "REJECTED", f"the baseline {rival} is better than {name}, by {-ahead.estimate:.4f}"
     unmet = next((g for g in gates if not g.met), None)
     if unmet:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -13,9 +14,14 @@ from automerge.study.records import Row
 _STYLE = {"PROMOTED": "bold green", "REJECTED": "bold red", "INCONCLUSIVE": "bold yellow"}
 
 
+def plain_table(title: str | None = None) -> Table:
+    """The style of every table: no frame, a rule below the head."""
+    return Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+
+
 def trial_table(rows: Sequence[Row], skills: Sequence[str], *, title: str | None = None) -> Table:
     """One line a candidate: objective, each skill, gates, seconds. The best of each column among `rows` is bold."""
-    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
+    table = plain_table(title)
     table.add_column("candidate")
     table.add_column("objective", justify="right")
     for skill in skills:
@@ -41,16 +47,17 @@ def trial_table(rows: Sequence[Row], skills: Sequence[str], *, title: str | None
 
 
 def gate_text(violations: dict[str, float]) -> Text:
-    """`met`, or the gates a point estimate breaks and by how much."""
-    broken = [f"{gate} by {amount:.3f}" for gate, amount in violations.items() if amount > 0]
-    return Text("; ".join(broken), style="red") if broken else Text("met" if violations else "–", style="green")
+    """`met`, or the skills whose gates a point estimate breaks, and by how much. A gate's text begins with its skill."""
+    broken = [f"{gate.split()[0]} short by {amount:.3f}" for gate, amount in violations.items() if amount > 0]
+    return Text(", ".join(broken), style="red") if broken else Text("met" if violations else "–", style="green")
 
 
 def verdict_table(verdict: Verdict) -> Table:
     """Candidates and baselines on held-out items, each score with its interval; the best of a column is bold."""
     level = f"{100 * verdict.confidence:g}%"
-    table = Table(title=f"Held-out items, {level} intervals", title_justify="left", header_style="bold", pad_edge=False)
-    table.add_column("model")
+    title = f"Held-out items; ± is half the {level} interval"
+    table = plain_table(title)
+    table.add_column("model", no_wrap=True)
     table.add_column("objective", justify="right")
     skills = list(verdict.rows[0].skills) if verdict.rows else []
     for skill in skills:
@@ -70,12 +77,7 @@ def difference_table(verdict: Verdict) -> Table | None:
         return None
     leading = next((j for j in verdict.judged if j.name == verdict.winner), verdict.judged[0])
     level = f"{100 * next(iter(leading.differences.values())).confidence:.3g}%"
-    table = Table(
-        title=f"{leading.name} minus each baseline: objective, paired, {level} intervals",
-        title_justify="left",
-        header_style="bold",
-        pad_edge=False,
-    )
+    table = plain_table(f"{leading.name} minus each baseline: objective, paired, {level} intervals")
     for column in ("baseline", "difference", "interval"):
         table.add_column(column, justify="left" if column == "baseline" else "right")
     for name, interval in leading.differences.items():
@@ -128,9 +130,8 @@ def _number(value: float, *, bold: bool = False) -> Text:
 
 
 def _interval(interval: Interval, best: float) -> Text:
-    text = Text(f"{interval.estimate:.4f}", style="bold" if interval.estimate == best else "")
-    text.append(f" {_span(interval)}", style="dim not bold")
-    return text
+    text = Text(f"{interval.estimate:.3f}", style="bold" if interval.estimate == best else "")
+    return text.append(f" ±{(interval.high - interval.low) / 2:.3f}", style="dim not bold")
 
 
 def _span(interval: Interval) -> str:

@@ -31,7 +31,7 @@ def baselines(space: SearchSpace) -> list[Baseline]:
     names = [ref.name for ref in space.models.source_refs]
     none = dict.fromkeys(names, 0.0)
     ones = dict.fromkeys(names, 1.0)
-    found = [_baseline(space, "base", "task_arithmetic", {"weight": none})]
+    found = [_baseline(space, "base", "task_arithmetic", {"weight": none}, tokenizer="base")]
     for name in names:
         found.append(_baseline(space, name, "linear", {"weight": {**none, name: 1.0}}, tokenizer=name))
     found.append(_baseline(space, "plain_average", "linear", {"weight": dict.fromkeys(names, 1.0 / len(names))}))
@@ -60,7 +60,7 @@ def _baseline(
         options=get_method(method).options,
         dtype=like.dtype,
         seed=like.seed,
-        tokenizer=own if name != "base" else "base",
+        tokenizer=own,
     )
     return Baseline(name, recipe, None)
 

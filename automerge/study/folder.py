@@ -76,7 +76,11 @@ class StudyFolder:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """The file as a whole or, if the process dies, as it was."""
+    """The file as a whole or, if the process dies, as it was. Raises StudyError where it cannot be written."""
     part = path.with_name(f"{path.name}.part-{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StudyError(f"cannot be written: {error.strerror}", where=str(path)) from error

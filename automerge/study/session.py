@@ -21,7 +21,7 @@ from automerge.study.finals import prove
 from automerge.study.folder import StudyFolder, write_atomically
 from automerge.study.identity import identity
 from automerge.study.loop import Budget, Search
-from automerge.study.store import hold_identity, open_study
+from automerge.study.store import hold_identity, open_study, storage_failures
 from automerge.study.trial import Bench
 
 
@@ -55,8 +55,8 @@ def run_search(
 ) -> Verdict:
     """Searches, proves, and leaves the verdict in the folder. The same call again goes on where it stopped."""
     folder.create()
-    with folder.locked():
-        url = storage or folder.storage
+    url = storage or folder.storage
+    with folder.locked(), storage_failures(url):
         study = open_study(plan.config.name, url, create=True)
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
         about = {"study": plan.config.name, "config": json.loads(plan.config.model_dump_json())}

@@ -1,7 +1,8 @@
 """The Optuna side of a study: opening it, its attributes, and refusing to go on with something else."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import optuna
 import sqlalchemy
@@ -27,6 +28,18 @@ def open_study(name: str, url: str, *, create: bool) -> optuna.Study:
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise StudyError(f"the storage cannot be opened: {reason}", where=_public(url)) from error
+
+
+@contextmanager
+def storage_failures(url: str) -> Iterator[None]:
+    """Turns what a storage raises when it fails in use (disk full, connection lost) into StudyError."""
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise StudyError(
+            f"the storage failed: {reason}", where=_public(url), hint="What was scored is kept; run the command again."
+        ) from error
 
 
 def _storage(url: str) -> "RDBStorage | optuna.storages.BaseStorage | str":

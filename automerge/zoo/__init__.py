@@ -46,7 +46,7 @@ class Settings:
     layers: int = 4
     heads: int = 4
     batch: int = 128
-    items: int = 600
+    items: int = 800
     seed: int = 0
     base: Training = Training(
         (Text("math", 0.36, 0.5), Text("coding", 0.44, 0.5), Text("writing", 0.2, 0.5)), 450, 3e-3

@@ -1,0 +1,5 @@
+"""`python -m automerge`."""
+
+from automerge.cli import main
+
+main()
