@@ -144,6 +144,8 @@ def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
         data = json.loads(text)
         if data["format"] != FORMAT:
             raise ConfigError(f"expected recipe format {FORMAT}, got {data['format']}", where=where)
+        if unknown := sorted(set(data) - _KEYS):
+            raise ConfigError(f"unknown key {unknown[0]!r}; known keys: {', '.join(sorted(_KEYS))}", where=where)
         return make_recipe(
             method=str(data["method"]),
             base=_ref(data["base"]),
@@ -160,6 +162,9 @@ def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         kind = f"missing key {error}" if isinstance(error, KeyError) else str(error)
         raise ConfigError(f"not a recipe: {kind}", where=where, hint="Expected JSON as in recipe.json.") from error
+
+
+_KEYS = {"format", "method", "base", "sources", "groups", "options", "dtype", "seed", "tokenizer"}
 
 
 def _ref(entry: Mapping[str, Any]) -> ModelRef:

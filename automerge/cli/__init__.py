@@ -3,8 +3,8 @@
 import importlib.metadata
 import os
 import sys
+from typing import Any
 
-import click
 import typer
 from rich.console import Console
 from rich.panel import Panel
@@ -14,6 +14,8 @@ from automerge.cli import check, evaluate, export, merge, search, show, trials
 from automerge.errors import AutomergeError
 
 INTERRUPTED = 130
+# ClickException, of click or, from typer 0.29 on, of the copy that typer carries and does not export.
+_USAGE: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     name="automerge",
@@ -50,10 +52,10 @@ def main() -> None:
     """Runs the command line. Known errors become one screen on stderr; a traceback comes with --debug only."""
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.ClickException as error:
+    except _USAGE as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         Console(stderr=True).print("Interrupted.")
         code = INTERRUPTED
     except Exception as error:

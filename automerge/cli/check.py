@@ -22,8 +22,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a config, its models and its items. Exit 0 if a search could start."""
+    loaded = open_config(config, study=None, seed=None, engine=None)
     with Console(stderr=True).status("checking config, models and items"):
-        plan = make_plan(open_config(config, study=None, seed=None, engine=None))
+        plan = make_plan(loaded)
         cost = estimate(plan, budget)
     if as_json:
         print(json.dumps(_as_json(plan, cost)))
@@ -55,7 +56,7 @@ def _print(plan: Plan, cost: Estimate, budget: int) -> None:
     dimensions = len(plan.space.distributions)
     console.print(
         f"{plan.config.method}, {plan.models.n_layers} layers, {dimensions} parameters to search, "
-        f"served by transformers in the dtype of its config, merged to {plan.config.dtype or plan.models.dtype}",
+        f"merged to {plan.config.dtype or plan.models.dtype}, served by transformers, dtype {plan.config.engine.dtype}",
         highlight=False,
     )
     items = plain_table("skills")

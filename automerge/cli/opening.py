@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from automerge.config import SearchConfig, load_search
+from automerge.config import SearchConfig, load_search, validate
 from automerge.errors import StudyError
 from automerge.study.folder import StudyFolder
 from automerge.study.store import open_study
@@ -40,7 +40,7 @@ def open_config(config: str | None, *, study: str | None, seed: int | None, engi
     if engine is not None:
         update["engine"] = {**loaded.engine.model_dump(), "name": engine}
     folder = loaded.folder
-    checked = SearchConfig.model_validate({**loaded.model_dump(), **update})
+    checked = validate(SearchConfig, {**loaded.model_dump(), **update}, use)
     return checked.model_copy(update={"folder": folder})
 
 
@@ -82,5 +82,5 @@ def open_existing(out: Path | None, name: str | None, storage: str | None) -> Op
     """A study that is there already. Raises StudyError where it is not."""
     folder = study_folder(out, name)
     about = folder.read_about()
-    config = SearchConfig.model_validate(about["config"])
+    config = validate(SearchConfig, about["config"], str(folder.about))
     return Opened(open_study(str(about["study"]), storage or folder.storage, create=False), folder, config)

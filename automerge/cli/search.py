@@ -108,7 +108,7 @@ class Interrupt:
 
 
 def conclude(console: Console, verdict: Verdict, folder: StudyFolder, out: object) -> None:
-    """Prints the verdict: models on held-out items, differences, gates, the outcome, and the command that comes next."""
+    """Prints the verdict: models on held-out items, differences, gates, the outcome, and the next command."""
     console.print()
     console.print(verdict_table(verdict))
     differences = difference_table(verdict)

@@ -29,7 +29,7 @@ class TransformersEngine:
     def __init__(self, models: Models, config: EngineConfig) -> None:
         self._models = models
         self._device = torch.device(_device(config.device))
-        dtype = _dtype(config.dtype, models.dtype, self._device)
+        dtype = self._dtype = _dtype(config.dtype, models.dtype, self._device)
         folder = str(models.folder_of("base"))
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
@@ -50,6 +50,13 @@ class TransformersEngine:
         if self._model is None:
             raise EngineError("the engine is closed")
         self._ready = False
+        if self._dtype not in (torch.float32, getattr(torch, recipe.dtype)):
+            raise EngineError(
+                f"the recipe merges to {recipe.dtype}, which {str(self._dtype).removeprefix('torch.')} cannot hold: "
+                "rounded again, other weights would be scored than the checksum names",
+                where="engine.dtype",
+                hint=f"Set engine: {{dtype: {recipe.dtype}}} or float32.",
+            )
         start, written = time.perf_counter(), 0
         merge = Merge(recipe, self._models)
         with torch.no_grad():

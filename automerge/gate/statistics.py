@@ -4,6 +4,7 @@ Notation: S skills; skill s has n_s items and weight w_s, Σ w_s = 1; a score is
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,14 +54,10 @@ def difference(
 def score_interval(
     scores: Mapping[str, Scores], weights: Mapping[str, float], *, confidence: float, seed: int
 ) -> Interval:
-    """The objective itself with a two-sided interval, by the same bootstrap."""
-    return difference(
-        scores,
-        {skill: np.zeros_like(values) for skill, values in scores.items()},
-        weights,
-        confidence=confidence,
-        seed=seed,
-    )
+    """The objective itself with a two-sided interval within [0, 1], by the same bootstrap."""
+    nothing = {skill: np.zeros_like(values) for skill, values in scores.items()}
+    found = difference(scores, nothing, weights, confidence=confidence, seed=seed)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def items_for(interval: Interval, distance: float) -> int:
@@ -90,11 +87,22 @@ def _differences(skill: str, a: Scores, b: Scores) -> Scores:
 def _interval(pairs: list[Scores], factors: list[float], confidence: float, seed: int) -> Interval:
     estimate = float(sum(f * d.mean() for f, d in zip(factors, pairs, strict=True)))
     n = sum(d.size for d in pairs)
-    if all(np.ptp(d) == 0 for d in pairs):
-        # A resample can show no spread where the sample has none: bound instead how often a difference of 1 could
-        # occur and still not be seen in n items (Clopper and Pearson 1934, no event).
-        bound = sum(f * (1 - ((1 - confidence) / 2) ** (1 / d.size)) for f, d in zip(factors, pairs, strict=True))
-        return Interval(estimate, estimate - bound, estimate + bound, confidence, n)
+    # A resample can show no spread where a skill's sample has none: bound instead how often a difference of 1 could
+    # occur and still not be seen in n items (Clopper and Pearson 1934, no event). The skills are independent, so
+    # these half-widths and the bootstrap's add up as squares.
+    unseen = [
+        f * (1 - ((1 - confidence) / 2) ** (1 / d.size)) for f, d in zip(factors, pairs, strict=True) if np.ptp(d) == 0
+    ]
+    varying = [(f, d) for f, d in zip(factors, pairs, strict=True) if np.ptp(d) > 0]
+    below, above = _bootstrap([d for _, d in varying], [f for f, _ in varying], confidence, seed)
+    low, high = (float(np.hypot(side, np.hypot.reduce([0.0, *unseen]))) for side in (below, above))
+    return Interval(estimate, estimate - low, estimate + high, confidence, n)
+
+
+def _bootstrap(pairs: list[Scores], factors: list[float], confidence: float, seed: int) -> tuple[float, float]:
+    """How far the percentile interval reaches below and above the estimate; (0, 0) without samples."""
+    if not pairs:
+        return 0.0, 0.0
 
     def statistic(*samples: Scores, axis: int) -> Scores:
         total: Scores = sum(f * s.mean(axis=axis) for f, s in zip(factors, samples, strict=True))
@@ -109,5 +117,6 @@ def _interval(pairs: list[Scores], factors: list[float], confidence: float, seed
         method="percentile",
         rng=np.random.default_rng(seed),
     )
+    estimate = sum(f * d.mean() for f, d in zip(factors, pairs, strict=True))
     low, high = result.confidence_interval
-    return Interval(estimate, float(low), float(high), confidence, n)
+    return float(estimate - low), float(high - estimate)

@@ -1,8 +1,8 @@
 """The verdict: may a candidate be promoted? It must beat the best baseline that meets the gates, and meet every gate.
 
 Candidates were chosen on search items; everything here is computed on held-out items only. With k candidates each
-comparison is made at confidence 1 − α/k (Bonferroni), so that trying several does not raise the chance of a false
-promotion. Beating the best baseline is required of one comparison, so comparisons with the others are reported, not
+comparison and each gate is tried at confidence 1 − α/k (Bonferroni), so that trying several does not raise the chance
+of a false promotion. Beating the best baseline is required of one comparison, so comparisons with the others are reported, not
 corrected for.
 """
 
@@ -16,6 +16,7 @@ from automerge.gate.statistics import Scores, difference, items_for, mean, score
 from automerge.records import Interval
 
 Outcome = Literal["PROMOTED", "REJECTED", "INCONCLUSIVE"]
+MOST_ITEMS = 1_000_000  # beyond it no number of items is named
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,24 @@ def judge(
         _row(name, scores, objective, confidence, seed) for name, scores in [*candidates.items(), *baselines.items()]
     ]
     rival = _rival(baselines, objective, gates)
-    corrected = 1 - (1 - confidence) / max(len(candidates), 1)
+    count = max(len(candidates), 1)
+    corrected = _corrected(confidence, count)
+    stricter = [gate.model_copy(update={"confidence": _corrected(gate.confidence, count)}) for gate in gates]
     judged = [
-        _judge_one(name, scores, baselines, rival, objective, gates, corrected, seed)
+        _judge_one(name, scores, baselines, rival, objective, stricter, corrected, seed)
         for name, scores in candidates.items()
     ]
     ranked = sorted(judged, key=lambda j: (_RANK[j.outcome], -weighted_mean(candidates[j.name], objective)))
     if not ranked:
-        reason = "no candidate met the gates on search items; only baselines were scored"
+        reason = "there is no candidate: none was proposed yet, or none met the gates on search items"
         return Verdict("REJECTED", reason, None, [], rows, confidence, use)
     best = ranked[0]
     winner = best.name if best.outcome == "PROMOTED" else None
     return Verdict(best.outcome, best.reason, winner, judged, rows, confidence, use)
+
+
+def _corrected(confidence: float, candidates: int) -> float:
+    return 1 - (1 - confidence) / candidates
 
 
 _RANK = {"PROMOTED": 0, "INCONCLUSIVE": 1, "REJECTED": 2}
@@ -134,17 +141,22 @@ def _outcome(name: str, rival: str, ahead: Interval, gates: Sequence[GateResult]
         return (
             "INCONCLUSIVE",
             f"{name} may break the gate {unmet.gate}: the lower bound {unmet.interval.low:+.4f} lies below "
-            f"{unmet.bound:+.4f}; about {unmet.items_needed} held-out items of {unmet.skill} would tell",
+            f"{unmet.bound:+.4f}; {_would_tell(unmet.items_needed, f'held-out items of {unmet.skill}')}",
         )
     if ahead.low <= 0:
-        needed = items_for(ahead, ahead.estimate)
+        needed = _would_tell(items_for(ahead, ahead.estimate), "held-out items")
         return (
             "INCONCLUSIVE",
             f"{name} is ahead of the baseline {rival} by {ahead.estimate:.4f}, inside the noise "
-            f"[{ahead.low:+.4f}, {ahead.high:+.4f}]; about {needed} held-out items would tell",
+            f"[{ahead.low:+.4f}, {ahead.high:+.4f}]; {needed}",
         )
     return (
         "PROMOTED",
         f"{name} beats the best baseline, {rival}, by {ahead.estimate:.4f} [{ahead.low:+.4f}, {ahead.high:+.4f}], "
         "and meets every gate",
     )
+
+
+def _would_tell(needed: int, items: str) -> str:
+    """An estimate that lies on the bound itself would need items without end."""
+    return f"about {needed} {items} would tell" if needed <= MOST_ITEMS else f"no number of {items} would tell"

@@ -60,7 +60,8 @@ def estimate(plan: Plan, budget: int) -> Estimate:
     finals = plan.config.verdict.candidates + len(plan.config.sources) + 5
     total = budget * half_seconds["search"] + finals * half_seconds["held_out"]
     gates = [_needs(gate, plan.skills[gate.skill]) for gate in plan.config.gates]
-    return Estimate(weights * 4 + merge_bytes, merge_bytes, merge_seconds, half_seconds["search"], total, gates)
+    width = 2 if plan.config.engine.dtype in ("bfloat16", "float16") else 4
+    return Estimate(weights * width + merge_bytes, merge_bytes, merge_seconds, half_seconds["search"], total, gates)
 
 
 def _merge_seconds(plan: Plan, weights: int) -> float:

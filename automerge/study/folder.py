@@ -15,7 +15,7 @@ from automerge.errors import StudyBusy, StudyError
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """`results/<study>/`: study.db (Optuna), answers.db (every prompt, answer and score), verdict.json, config.json."""
+    """`results/<study>/`: study.db (Optuna), answers.db (every prompt, answer and score), verdict.json, study.json."""
 
     path: Path
 
@@ -48,16 +48,16 @@ class StudyFolder:
             ) from error
 
     def read_about(self) -> dict[str, Any]:
-        """study.json. Raises StudyError where the folder holds no study."""
+        """study.json: `study`, its name, and `config`. Raises StudyError where the folder holds no study."""
         try:
             about: dict[str, Any] = json.loads(self.about.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return {key: about[key] for key in ("study", "config")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StudyError(
                 "no study in this folder",
                 where=str(self.path),
                 hint="Name its folder with --out, or run a search first.",
             ) from error
-        return about
 
     @contextmanager
     def locked(self) -> Iterator[None]:

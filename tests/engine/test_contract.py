@@ -1,0 +1,67 @@
+"""Every engine we ship keeps the one contract."""
+
+import math
+
+import pytest
+
+from automerge.config import EngineConfig
+from automerge.engine.fake import FakeEngine
+from automerge.engine.transformers import TransformersEngine
+from automerge.errors import MergeError
+from automerge.merge import Models
+from automerge.recipe import Group, ModelRef, Recipe, make_recipe
+from tests.engine.contract import Case, EngineContract
+from tests.merge.helpers import recipe_of
+
+
+class TestFakeEngine(EngineContract):
+    @pytest.fixture
+    def case(self) -> Case:
+        def answer(recipe: Recipe, prompt: str) -> str:
+            return " ".join(f"{prompt[-1]}{number}" for number in range(20))
+
+        def logprobs(recipe: Recipe, prompt: str, continuation: str) -> list[float]:
+            weights = recipe.groups[0].values["weight"]
+            assert isinstance(weights, dict)
+            return [math.log(weights["a"])] * len(continuation.split())
+
+        def make() -> FakeEngine:
+            return FakeEngine(answer, logprobs)
+
+        engine = make()
+
+        def failing_apply() -> None:
+            engine._fail[len(engine.calls)] = MergeError("scripted")
+            engine.apply(self.recipe(0.5))
+
+        return Case(engine, self.recipe(0.25), self.recipe(0.5), failing_apply, make)
+
+    def recipe(self, weight: float) -> Recipe:
+        return make_recipe(
+            method="linear",
+            base=ModelRef("base", "", "0" * 64),
+            sources=(ModelRef("a", "", "1" * 64),),
+            groups=(Group((0, 1), "all", {"weight": {"a": weight}}),),
+            options={},
+            dtype="float32",
+            seed=0,
+        )
+
+
+class TestTransformersEngine(EngineContract):
+    @pytest.fixture
+    def case(self, family: Models) -> Case:
+        def make() -> TransformersEngine:
+            return TransformersEngine(family, EngineConfig(device="cpu"))
+
+        def recipe(weight: float) -> Recipe:
+            return recipe_of(family, "task_arithmetic", {"weight": dict.fromkeys(family.sources, weight)})
+
+        engine = make()
+        # Layer 0 is written before layer 1 overflows float16: the weights are neither the old nor the new ones.
+        far = tuple(
+            Group((layer, layer + 1), "all", {"weight": dict.fromkeys(family.sources, weight), "lambda": weight})
+            for layer, weight in ((0, 1.0), (1, 1000.0))
+        )
+        broken = recipe_of(family, "task_arithmetic", groups=far, dtype="float16")
+        return Case(engine, recipe(0.25), recipe(20.0), lambda: engine.apply(broken), make)

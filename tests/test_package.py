@@ -1,0 +1,92 @@
+"""The wheel has what the package needs, and the pages say what the code says."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from automerge.config import find_shipped
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def name_of(requirement: str) -> str:
+    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
+
+
+def test_every_dependency_has_its_reason() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    needed = {name_of(text) for text in PROJECT["dependencies"]}
+    extras = {name_of(text) for group in PROJECT["optional-dependencies"].values() for text in group}
+    explained = dict(re.findall(r"^- `([a-z0-9._-]+)`: (.+)$", page, re.MULTILINE))
+    assert set(explained) == needed | extras
+    assert all(len(reason) > 15 for reason in explained.values())
+
+
+def test_every_import_is_a_dependency() -> None:
+    own = {"ruamel.yaml": "ruamel", "huggingface-hub": "huggingface_hub"}
+    declared = {own.get(name_of(text), name_of(text)) for text in PROJECT["dependencies"]} | {"automerge"}
+    declared |= {"pydantic_core", "tokenizers"}  # parts of pydantic and transformers, which pin them
+    found = set()
+    for path in (ROOT / "automerge").rglob("*.py"):
+        found |= set(re.findall(r"^ *(?:from|import) ([a-z_0-9]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    assert found - set(sys.stdlib_module_names) <= declared
+
+
+def test_the_command_line_page_is_up_to_date() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (ROOT / "docs" / target).exists(), target
+
+
+@pytest.mark.parametrize("kind", ["search_spaces", "evals"])
+def test_files_are_found_by_name(kind: str) -> None:
+    files = sorted((ROOT / kind).glob("*.yaml"))
+    assert files
+    assert [find_shipped(kind, path.stem).name for path in files] == [path.name for path in files]
+
+
+def test_the_wheel_has_the_files_and_finds_them(tmp_path: Path) -> None:
+    built = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "-w", str(tmp_path / "built")]
+    done = subprocess.run(built, capture_output=True, text=True, cwd=tmp_path)
+    if "No matching distribution found for hatchling" in done.stderr:
+        pytest.skip("building a wheel fetches hatchling, and there is no network")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (tmp_path / "built").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        archive.extractall(tmp_path / "unpacked")
+    for kind in ("search_spaces", "evals"):
+        wanted = {f"automerge/shipped/{kind}/{path.name}" for path in (ROOT / kind).glob("*.yaml")}
+        assert wanted and wanted <= names
+    assert {f"automerge/{p.relative_to(ROOT / 'automerge')}" for p in (ROOT / "automerge").rglob("*.py")} <= names
+    assert not any(name.startswith(("tests/", "docs/", "results/")) for name in names)
+
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'unpacked')!r})\n"
+        "from automerge.config import find_shipped, load_search\n"
+        "print(find_shipped('search_spaces', 'zoo')); print(find_shipped('evals', 'gsm8k'))\n"
+        "print(load_search('zoo').name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PATH": "", "AUTOMERGE_ZOO": "/zoo"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shipped = tmp_path / "unpacked" / "automerge" / "shipped"
+    assert done.stdout.split() == [str(shipped / "search_spaces/zoo.yaml"), str(shipped / "evals/gsm8k.yaml"), "zoo"]
