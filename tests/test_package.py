@@ -6,10 +6,15 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
-from automerge.config import find_shipped
+from automerge.config import EngineConfig, SamplerConfig, SearchConfig, VerdictConfig, find_shipped, validate
+from automerge.evals import Skill, scorers
+from automerge.evals.skill import ItemCounts, SamplingConfig
+from automerge.merge import get_method, method_names
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -49,6 +54,50 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (ROOT / "docs" / target).exists(), target
+
+
+def example(page: str) -> dict[str, Any]:
+    """The page's first block of YAML."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found: dict[str, Any] = YAML(typ="safe").load(text.split("```yaml\n")[1].split("```")[0])
+    return found
+
+
+def test_the_pages_examples_are_valid_and_have_every_key() -> None:
+    space = example("search-spaces.md")
+    config = validate(SearchConfig, space, "search-spaces.md")
+    method = get_method(config.method)
+    assert set(config.parameters) == {parameter.name for parameter in method.parameters}
+    assert set(space) == set(SearchConfig.model_fields) - {"folder"}
+    assert config.engine == EngineConfig() and config.sampler == SamplerConfig() and config.verdict == VerdictConfig()
+    engine = example("engine.md")["engine"]
+    assert validate(EngineConfig, engine, "engine.md") == EngineConfig() and set(engine) == set(
+        EngineConfig.model_fields
+    )
+    skill = example("skills.md")
+    read = validate(Skill, skill, "skills.md")
+    assert set(skill) == set(Skill.model_fields) - {"path", "turns", "source", "licence"}
+    assert (read.sampling, read.items, read.block) == (
+        SamplingConfig(),
+        ItemCounts(),
+        Skill.model_fields["block"].default,
+    )
+
+
+def test_the_pages_tables_have_every_method_parameter_and_scorer() -> None:
+    merging = (ROOT / "docs" / "merge.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z_]+)`(?: \(p\))? \| (.+) \|$", merging, re.MULTILINE))
+    for name in method_names():
+        method = get_method(name)
+        cells = [cell.strip() for cell in rows[name].split("|")]
+        assert cells[1].split(", ") == [parameter.name for parameter in method.parameters]
+        assert set(re.findall(r"`([a-z]+)`", cells[2])) == set(method.options)
+        for parameter in method.parameters:
+            limits = f"{parameter.scope} | {parameter.default:g} | {parameter.limits}"
+            assert rows[parameter.name] == limits
+    skills = (ROOT / "docs" / "skills.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z]+)` \|", skills, re.MULTILINE) == ["exact", "contains", "numeric", "likelihood"]
+    assert set(scorers.names()) == {"exact", "contains", "numeric", "likelihood"}
 
 
 @pytest.mark.parametrize("kind", ["search_spaces", "evals"])

@@ -2,7 +2,7 @@
 
 Candidates were chosen on search items; everything here is computed on held-out items only. With k candidates each
 comparison and each gate is tried at confidence 1 − α/k (Bonferroni), so that trying several does not raise the chance
-of a false promotion. Beating the best baseline is required of one comparison, so comparisons with the others are reported, not
+of a false promotion. Only the comparison with the best baseline decides; those with the others are reported, and not
 corrected for.
 """
 

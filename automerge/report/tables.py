@@ -47,7 +47,7 @@ def trial_table(rows: Sequence[Row], skills: Sequence[str], *, title: str | None
 
 
 def gate_text(violations: dict[str, float]) -> Text:
-    """`met`, or the skills whose gates a point estimate breaks, and by how much. A gate's text begins with its skill."""
+    """`met`, or the skills whose gates a point estimate breaks, and by how much. (A gate begins with its skill.)"""
     broken = [f"{gate.split()[0]} short by {amount:.3f}" for gate, amount in violations.items() if amount > 0]
     return Text(", ".join(broken), style="red") if broken else Text("met" if violations else "–", style="green")
 

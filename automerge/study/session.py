@@ -10,9 +10,11 @@ import optuna
 from automerge.config import SearchConfig
 from automerge.engine.base import Engine
 from automerge.engine.start import start_engine
+from automerge.errors import SkillError
 from automerge.evals.loaded import LoadedSkill, prepare
 from automerge.evals.skill import load_skill
 from automerge.evals.store import AnswerStore
+from automerge.gate.statistics import MIN_ITEMS
 from automerge.gate.verdict import Verdict
 from automerge.merge.models import Models, open_models
 from automerge.space.space import SearchSpace
@@ -41,7 +43,19 @@ def make_plan(config: SearchConfig) -> Plan:
     models = open_models(config.base, config.sources)
     space = SearchSpace(config, models)
     skills = {name: prepare(skill, config.seed) for name, skill in loaded.items()}
+    for name, skill in skills.items():
+        _check_counts(name, skill)
     return Plan(config, models, space, skills)
+
+
+def _check_counts(name: str, skill: LoadedSkill) -> None:
+    """What the search and its verdict would find out at their ends."""
+    search, held_out = (len(skill.half(half)) for half in ("search", "held_out"))
+    if search < 1:
+        raise SkillError("a search needs at least 1 search item, got 0", where=name, hint="Raise items: search.")
+    if held_out < MIN_ITEMS:
+        message = f"a verdict needs at least {MIN_ITEMS} held-out items, got {held_out}"
+        raise SkillError(message, where=name, hint="Raise items: held_out, lower items: search, or give more data.")
 
 
 def run_search(

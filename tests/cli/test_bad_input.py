@@ -250,6 +250,16 @@ def test_fewer_items_than_asked(config: Path, refused: Callable[..., str]) -> No
 
 
 @pytest.mark.parametrize(
+    ("counts", "said"),
+    [("search: 12, held_out: 9", "say a verdict needs at least 10 held-out items, got 9"), ("search: 0", "got 0")],
+)
+def test_too_few_items_for_a_verdict(config: Path, refused: Callable[..., str], counts: str, said: str) -> None:
+    edit(config.parent / "say.yaml", "search: 12, held_out: 24", counts)
+    for command in ("check", "search"):
+        assert said in refused("SkillError", command, config)
+
+
+@pytest.mark.parametrize(
     ("spoil", "said"),
     [
         (lambda row: row.pop("answer"), "needs a field that is not there: 'answer' is undefined; the row has: id,"),

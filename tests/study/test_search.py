@@ -63,7 +63,7 @@ def test_a_search_finds_the_better_merge_and_proves_it(world: Path, tmp_path: Pa
 
 
 def test_running_again_asks_nothing_anew(world: Path, tmp_path: Path) -> None:
-    first, rows = run(world, tmp_path / "out", 14)
+    first, _ = run(world, tmp_path / "out", 14)
     engine = scripted()
     again = run_search(
         plan_of(world), StudyFolder(tmp_path / "out"), Budget(trials=14), lambda event: None, start=lambda plan: engine
@@ -218,7 +218,7 @@ def test_another_engine_is_refused(world: Path, tmp_path: Path) -> None:
     run(world, tmp_path / "out", 9)
     other = scripted()
     other._fingerprint = "fake 2"
-    with pytest.raises(StudyMismatch, match="fake 1.*fake 2"):
+    with pytest.raises(StudyMismatch, match=r"fake 1.*fake 2"):
         run_search(
             plan_of(world), StudyFolder(tmp_path / "out"), Budget(trials=9), lambda e: None, start=lambda p: other
         )
