@@ -15,7 +15,7 @@ test: .venv/.ready-test lint
 # The long versions: the real LLM, whole zoo searches, many kills.
 test-full: .venv/.ready-test lint smollm2
 	@mkdir -p results
-	bash -o pipefail -c '$(BIN)/python -m pytest -v -m "full or not full" --durations=20 2>&1 | tee results/test-full.log'
+	bash -o pipefail -c '$(BIN)/python -m pytest -v --no-header -m "full or not full" --durations=20 2>&1 | tee results/test-full.log'
 
 lint: .venv/.ready-test
 	$(BIN)/ruff check .
