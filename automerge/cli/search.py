@@ -1,6 +1,7 @@
 """`automerge search`: searches, proves, and says what to do next. Killed or interrupted, the same command goes on."""
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -49,14 +50,14 @@ def search(
     as_json: AsJson = False,
 ) -> int:
     """Search for the best merge, prove it on held-out items. Run again to go on. Exit 0 promoted, 3 not."""
+    spend = parse_budget(budget)
     loaded = open_config(config, study=study, seed=seed, engine=engine)
     folder = study_folder(out, loaded.name)
     console = Console(stderr=as_json)
-    spend = parse_budget(budget)
     with console.status("checking config, models and items"):
         plan = make_plan(loaded)
     screen: Screen = LiveScreen(plan, spend, console) if console.is_terminal else PlainLines(plan, spend, console)
-    interrupt = Interrupt(console)
+    interrupt = Interrupt()
 
     def listen(event: Event) -> None:
         screen.listen(event)
@@ -68,7 +69,8 @@ def search(
             verdict = run_search(plan, folder, spend, listen, storage=storage)
     except KeyboardInterrupt:
         again = shlex.join(["automerge", *sys.argv[1:]])
-        console.print(f"Stopped; what was scored is kept. Go on with the same command:\n  {again}", highlight=False)
+        console.print("Stopped; what was scored is kept. Go on with the same command:")
+        console.print(f"  {again}", style="bold", markup=False, highlight=False, soft_wrap=True)
         return INTERRUPTED
     if as_json:
         print(json.dumps({"folder": str(folder.path), **asdict(verdict)}))
@@ -80,8 +82,7 @@ def search(
 class Interrupt:
     """The first Ctrl-C (or SIGTERM) lets the block of items in the engine finish; the second stops at once."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
         self._asked = False
 
     def stop_if_asked(self) -> None:
@@ -97,7 +98,8 @@ class Interrupt:
             if self._asked:
                 raise KeyboardInterrupt
             self._asked = True
-            self._console.print("Stopping after this block of items. Once more stops at once.")
+            # Not through rich: a signal may come while it writes, and its buffers cannot be entered twice.
+            os.write(2, b"\nStopping after this block of items. Once more stops at once.\n")
 
         old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -120,12 +122,12 @@ def conclude(console: Console, verdict: Verdict, folder: StudyFolder, out: objec
         console.print(line, highlight=False)
     console.print()
     console.print(verdict_line(verdict))
-    where = f" --out {folder.path}" if out else ""
+    parts = ["automerge", "export", *(["--out", str(folder.path)] if out else [])]
     if verdict.outcome == "PROMOTED":
-        console.print(f"Write it out:  [bold]automerge export{where} my-merge[/bold]", highlight=False)
+        console.print("Write it out:")
     elif verdict.judged:
-        number = verdict.judged[0].name.removeprefix("trial ")
-        command = f"automerge export{where} --trial {number} my-merge"
-        console.print(
-            f"Nothing was promoted. To write a candidate out all the same:  [bold]{command}[/bold]", highlight=False
-        )
+        parts += ["--trial", verdict.judged[0].name.removeprefix("trial ")]
+        console.print("Nothing was promoted. To write a candidate out all the same:")
+    else:
+        return
+    console.print(f"  {shlex.join([*parts, 'my-merge'])}", style="bold", markup=False, highlight=False, soft_wrap=True)

@@ -108,10 +108,12 @@ def verdict_line(verdict: Verdict) -> Text:
 def markdown(verdict: Verdict) -> str:
     """The held-out table as Markdown."""
     skills = list(verdict.rows[0].skills) if verdict.rows else []
-    lines = [f"| model | objective | {' | '.join(skills)} |", "|---|" + "---|" * (len(skills) + 1)]
+    heads = [skill.replace("|", "\\|") for skill in skills]
+    lines = [f"| model | objective | {' | '.join(heads)} |", "|---|" + "---|" * (len(skills) + 1)]
     for row in verdict.rows:
         cells = [row.objective, *(row.skills[skill] for skill in skills)]
-        name = f"**{row.name}**" if row.name == verdict.winner else row.name
+        name = row.name.replace("|", "\\|")
+        name = f"**{name}**" if row.name == verdict.winner else name
         lines.append(f"| {name} | {' | '.join(f'{c.estimate:.4f} [{c.low:.4f}, {c.high:.4f}]' for c in cells)} |")
     return "\n".join(lines)
 

@@ -63,9 +63,14 @@ class Search:
                 self._count(row, restored=True)
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._run_trial(complete(self.study, optuna.Trial(self.study, frozen._trial_id), self.space))
+        waiting = {row.label for row in self.rows() if row.state == "waiting"}
         for index, baseline in enumerate(self.baselines):
-            if baseline.params is None and not self._spent(budget):
+            if self._spent(budget):
+                break
+            if baseline.params is None:
                 self._run_outside(f"{OUTSIDE}{index:02d}:{baseline.name}", baseline)
+            elif baseline.name in waiting:
+                self._run_trial(propose(self.study, self.space))  # enqueued in this order
         while not self._spent(budget):
             self._run_trial(propose(self.study, self.space))
 

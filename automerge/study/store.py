@@ -27,7 +27,11 @@ def open_study(name: str, url: str, *, create: bool) -> optuna.Study:
         raise StudyError(f"no study {name!r} in this storage", where=_public(url)) from error
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise StudyError(f"the storage cannot be opened: {reason}", where=_public(url)) from error
+        raise StudyError(
+            f"the storage cannot be opened: {reason}",
+            where=_public(url),
+            hint="Is the server up, the URL right, the file sound? A damaged study.db may be moved away.",
+        ) from error
 
 
 @contextmanager

@@ -23,7 +23,7 @@ import platformdirs
 import torch
 from safetensors.torch import save_file
 
-from automerge.zoo import items, train
+from automerge.zoo import items
 from automerge.zoo.items import SKILLS, Text
 
 Progress = Callable[[str, int, int], None]
@@ -112,6 +112,8 @@ def _build(folder: Path, settings: Settings, progress: Progress) -> None:
             for number, item in enumerate(rows, start=1)
         ]
         (folder / "data" / f"{skill}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    from automerge.zoo import train  # seconds to import, and needed once
 
     tokenizer = train.build_tokenizer()
     new = partial(

@@ -448,12 +448,12 @@ def test_a_recipe_whose_models_changed(tmp_path: Path, automerge: Command, refus
     models = make_models(tmp_path / "models")
     config = make_world(tmp_path / "world", models)
     assert automerge("search", config, "--budget", 2, "--out", tmp_path / "out").code == 3
-    assert automerge("export", "--out", tmp_path / "out", "--trial", "dare_0.5", "merged").code == 0
+    assert automerge("export", "--out", tmp_path / "out", "--trial", "base", "merged").code == 0
     reshape(models / "math", lambda t: t[NORM].mul_(2))
     said = refused("SourceError", "merge", "merged/recipe.json", "again")
     assert "math differs from the recipe's" in said
     assert "math differs from the recipe's" in refused(
-        "SourceError", "export", "--out", tmp_path / "out", "--trial", "dare_0.5", "again"
+        "SourceError", "export", "--out", tmp_path / "out", "--trial", "base", "again"
     )
 
 
