@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 import optuna
@@ -9,7 +10,7 @@ import optuna
 from automerge.gate.statistics import Scores
 from automerge.gate.verdict import Verdict, judge
 from automerge.recipe import Recipe, parse_recipe
-from automerge.records import from_json, to_json
+from automerge.records import from_json
 from automerge.space.baselines import Baseline
 from automerge.space.space import SearchSpace
 from automerge.study.events import Began, Judgement, Listen, Stage
@@ -53,7 +54,7 @@ def prove(study: optuna.Study, space: SearchSpace, baselines: list[Baseline], be
         seed=space.config.seed,
         use=len(past) + 1,
     )
-    past.append({"finished": finished, "verdict": json.loads(to_json(verdict))})
+    past.append({"finished": finished, "verdict": asdict(verdict)})
     study.set_user_attr(VERDICTS, json.dumps(past))
     listen(Judgement(verdict))
     return verdict
