@@ -21,7 +21,6 @@ from automerge.records import ItemResult, Score
 
 # skill name, items done, items in all, seconds in the engine and seconds scoring of this block
 OnBlock = Callable[[str, int, int, float, float], None]
-ShouldStop = Callable[[str, Sequence[ItemResult]], bool]  # skill name, its results so far
 
 
 def evaluate(
@@ -33,9 +32,8 @@ def evaluate(
     *,
     tokenizer: str = "base",
     on_block: OnBlock | None = None,
-    should_stop: ShouldStop | None = None,
 ) -> list[ItemResult]:
-    """The results of one half of a skill, in its fixed order; fewer where `should_stop` said so after a block.
+    """The results of one half of a skill, in its fixed order.
 
     `checksum` names the weights the engine serves now; `tokenizer` names, within the engine's fingerprint, the
     tokenizer it renders with (a recipe's `tokenizer`). Answers in the store are not generated again.
@@ -50,8 +48,6 @@ def evaluate(
         results += found
         if on_block is not None:
             on_block(skill.name, len(results), len(questions), generating, scoring)
-        if should_stop is not None and len(results) < len(questions) and should_stop(skill.name, results):
-            return results
     if all(result.score.value is None for result in results):
         why = results[0].score.detail if results else "the skill has no items in this half"
         raise SkillError(f"not one of {len(results)} items could be scored: {why}", where=f"{skill.name}: {which}")
@@ -67,9 +63,8 @@ def evaluate_all(
     *,
     tokenizer: str = "base",
     on_block: OnBlock | None = None,
-    should_stop: ShouldStop | None = None,
 ) -> dict[str, list[ItemResult]]:
-    """`evaluate` for several skills, one after another; by skill name. It does not stop between skills."""
+    """`evaluate` for several skills, one after another; by skill name."""
     return {
         skill.name: evaluate(
             engine,
@@ -79,7 +74,6 @@ def evaluate_all(
             store,
             tokenizer=tokenizer,
             on_block=on_block,
-            should_stop=should_stop,
         )
         for skill in skills
     }

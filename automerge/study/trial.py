@@ -8,7 +8,7 @@ from automerge.config import GateRule
 from automerge.engine.base import Engine
 from automerge.errors import MergeError
 from automerge.evals.loaded import Half, LoadedSkill
-from automerge.evals.run import evaluate, mean
+from automerge.evals.run import evaluate_all, mean
 from automerge.evals.store import AnswerStore
 from automerge.gate.rules import violation
 from automerge.recipe import Recipe
@@ -56,12 +56,15 @@ def try_recipe(bench: Bench, recipe: Recipe, label: str, half: Half, *, expected
         seconds["scoring"] += scoring
         bench.on_block(label, skill, done, items)
 
-    results = {
-        name: evaluate(
-            bench.engine, applied.checksum, skill, half, bench.store, tokenizer=recipe.tokenizer, on_block=on_block
-        )
-        for name, skill in bench.skills.items()
-    }
+    results = evaluate_all(
+        bench.engine,
+        applied.checksum,
+        list(bench.skills.values()),
+        half,
+        bench.store,
+        tokenizer=recipe.tokenizer,
+        on_block=on_block,
+    )
     seconds["total"] = time.perf_counter() - start
     return Trial(applied, results, seconds)
 

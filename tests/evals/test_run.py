@@ -103,17 +103,6 @@ def test_a_block_with_one_answer_missing_is_asked_whole(tmp_path: Path) -> None:
     assert asked(engine) == [4, 4, 2, 4]
 
 
-def test_should_stop(tmp_path: Path) -> None:
-    engine, checksum = serving(FakeEngine(calculator))
-    store = AnswerStore()
-    some = evaluate(
-        engine, checksum, loaded(tmp_path), "search", store, should_stop=lambda name, results: len(results) >= 8
-    )
-    assert len(some) == 8 and asked(engine) == [4, 4]
-    assert len(evaluate(engine, checksum, loaded(tmp_path), "search", store)) == 10
-    assert asked(engine) == [4, 4, 2]
-
-
 def test_likelihood(tmp_path: Path) -> None:
     def logprobs(_: object, prompt: str, continuation: str) -> list[float]:
         return [math.log(0.25)] if prompt == "2 + 2 = " else [math.log(0.5), math.log(0.125)]

@@ -83,22 +83,27 @@ class Killed(BaseException):
     """Stands for kill -9 in one process: nothing in the program catches it."""
 
 
-@pytest.mark.parametrize("blocks", [1, 9, 51, 64, 91, 140])
-def test_an_interrupted_study_proposes_what_an_uninterrupted_one_would(
-    world: Path, tmp_path: Path, blocks: int, finished: tuple[Verdict, list[Row]]
-) -> None:
-    whole_verdict, whole = finished
+def killing(blocks: int) -> Callable[[Event], None]:
+    """Watches a study and kills it after so many blocks."""
     left = blocks
 
-    def kill(event: Event) -> None:
+    def listen(event: Event) -> None:
         nonlocal left
         if isinstance(event, Block):
             left -= 1
             if left == 0:
                 raise Killed
 
+    return listen
+
+
+@pytest.mark.parametrize("blocks", [1, 9, 51, 64, 91, 140])
+def test_an_interrupted_study_proposes_what_an_uninterrupted_one_would(
+    world: Path, tmp_path: Path, blocks: int, finished: tuple[Verdict, list[Row]]
+) -> None:
+    whole_verdict, whole = finished
     with pytest.raises(Killed):
-        run(world, tmp_path / "cut", 15, kill)
+        run(world, tmp_path / "cut", 15, killing(blocks))
     verdict, rows = run(world, tmp_path / "cut", 15)
     assert essence(rows) == essence(whole)
     assert verdict == whole_verdict
@@ -134,17 +139,8 @@ def test_a_death_between_two_suggestions_changes_no_proposal(
 
 
 def test_a_death_costs_one_block(world: Path, tmp_path: Path) -> None:
-    left = 53
-
-    def kill(event: Event) -> None:
-        nonlocal left
-        if isinstance(event, Block):
-            left -= 1
-            if left == 0:
-                raise Killed
-
     with pytest.raises(Killed):
-        run(world, tmp_path / "out", 12, kill)
+        run(world, tmp_path / "out", 12, killing(53))
     engine = scripted()
     run_search(plan_of(world), StudyFolder(tmp_path / "out"), Budget(trials=12), lambda e: None, start=lambda p: engine)
     questions = [calls for method, calls in engine.calls if method == "generate"]
