@@ -4,7 +4,7 @@ Nothing here knows how a value is made or where it is stored.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -92,7 +92,7 @@ _adapters: dict[type[Any], TypeAdapter[Any]] = {}  # built once a type: building
 
 def to_json(value: Any) -> str:
     """Compact JSON of a record: sorted keys, so equal records give equal text."""
-    return json.dumps(asdict(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(value, default=vars, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def from_json(kind: type[T], text: str | bytes) -> T:

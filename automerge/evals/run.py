@@ -91,7 +91,7 @@ def _block(
     engine: Engine, checksum: str, skill: LoadedSkill, block: Sequence[Question], store: AnswerStore
 ) -> tuple[list[ItemResult], float, float]:
     """(results, seconds in the engine, seconds scoring) of one block; written to the store on return."""
-    keys = [hashlib.sha256(checksum.encode() + question.asked).digest() for question in block]
+    keys = [_key(checksum, question) for question in block]
     answers = store.answers(keys)
     new: list[Stored] = []
     generating = 0.0
@@ -123,6 +123,12 @@ def _block(
         for key, question, score in zip(keys, block, scores, strict=True)
     ]
     return results, generating, scoring
+
+
+def _key(checksum: str, question: Question) -> bytes:
+    """32 bytes. A model's keys begin alike, so that its rows lie together and a block changes few pages on disk."""
+    whole = checksum.encode() + question.asked
+    return hashlib.sha256(checksum.encode()).digest()[:8] + hashlib.sha256(whole).digest()[:24]
 
 
 def _ask(engine: Engine, skill: LoadedSkill, block: Sequence[Question]) -> Sequence[Answer]:

@@ -22,9 +22,10 @@ def propose(study: optuna.Study, space: SearchSpace) -> optuna.Trial:
 def complete(study: optuna.Study, trial: optuna.Trial, space: SearchSpace) -> optuna.Trial:
     """Suggests the parameters a trial still lacks: all of a new one, the rest of one whose process died."""
     _seed(study, space, trial.number, "")
-    _ = trial.relative_params  # drawn together, now, whatever the trial holds already
+    together = trial.relative_params  # drawn now, whatever the trial holds already
     for name, distribution in space.distributions.items():
-        _seed(study, space, trial.number, name)
+        if name not in together:
+            _seed(study, space, trial.number, name)
         trial.suggest_float(name, distribution.low, distribution.high)
     return trial
 
