@@ -99,7 +99,7 @@ def gate_lines(gates: Sequence[GateResult]) -> list[str]:
 def verdict_line(verdict: Verdict) -> Text:
     """The outcome and its reason."""
     line = Text(verdict.outcome, style=_STYLE[verdict.outcome])
-    line.append(f"  {verdict.reason}.", style="default")
+    line.append(f"  {verdict.reason}.", style="not bold default")
     if verdict.use > 1:
         line.append(f"\nThis is use {verdict.use} of the held-out items by this study.", style="yellow")
     return line
