@@ -16,7 +16,7 @@ from automerge.evals.loaded import LoadedSkill, prepare
 from automerge.evals.run import evaluate
 from automerge.evals.skill import load_skill
 from automerge.evals.store import AnswerStore
-from automerge.gate.statistics import MIN_ITEMS, Scores, difference, score_interval
+from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores, difference, score_interval
 from automerge.merge.models import open_models
 from automerge.recipe import Group, make_recipe
 from automerge.records import Interval
@@ -73,10 +73,7 @@ def _scores(
         results = {s.name: evaluate(engine, applied.checksum, s, half, store, tokenizer=place) for s in skills}
     finally:
         engine.close()
-    return {
-        skill: np.array([np.nan if r.score.value is None else r.score.value for r in own])
-        for skill, own in results.items()
-    }
+    return {skill: as_scores(own) for skill, own in results.items()}
 
 
 def _interval(scores: Scores, seed: int) -> Interval:

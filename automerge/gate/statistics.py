@@ -3,7 +3,7 @@
 Notation: S skills; skill s has n_s items and weight w_s, Σ w_s = 1; a score is a number in [0, 1], NaN where unscored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from automerge.errors import SkillError
-from automerge.records import Interval
+from automerge.records import Interval, ItemResult
 
 MIN_ITEMS = 10  # paired items of a skill below which no interval is given
 RESAMPLES = 4999
 
 Scores = NDArray[np.float64]
+
+
+def as_scores(results: Sequence[ItemResult]) -> Scores:
+    """(n,) in the order of the results, NaN where unscored."""
+    return np.array([np.nan if r.score.value is None else r.score.value for r in results])
 
 
 def mean(scores: Scores) -> float:

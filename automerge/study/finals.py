@@ -4,10 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-import numpy as np
 import optuna
 
-from automerge.gate.statistics import Scores
+from automerge.gate.statistics import Scores, as_scores
 from automerge.gate.verdict import Verdict, judge
 from automerge.recipe import Recipe, parse_recipe
 from automerge.records import from_json
@@ -76,7 +75,4 @@ def _held_out(bench: Bench, recipe: Recipe, label: str, listen: Listen, row: Row
     listen(Began(label))
     expected = row.record.checksum if row and row.record and row.record.checksum else None
     trial = try_recipe(bench, recipe, label, "held_out", expected=expected)
-    return {
-        skill: np.array([np.nan if r.score.value is None else r.score.value for r in results])
-        for skill, results in trial.results.items()
-    }
+    return {skill: as_scores(results) for skill, results in trial.results.items()}
