@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PEER_PIP := .venv-mergekit/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-mergekit.txt
 BUDGET ?= 50
 
 .PHONY: search test test-full lint docs bench smollm2 clean
@@ -9,11 +10,11 @@ BUDGET ?= 50
 search: .venv/.ready
 	$(BIN)/automerge search --budget $(BUDGET)
 
-test: .venv/.ready-test lint
+test: .venv/.ready-test .venv-mergekit/.ready lint
 	$(BIN)/python -m pytest
 
 # The long versions: the real LLM, whole zoo searches, many kills.
-test-full: .venv/.ready-test lint smollm2
+test-full: .venv/.ready-test .venv-mergekit/.ready lint smollm2
 	@mkdir -p results
 	bash -o pipefail -c '$(BIN)/python -m pytest -v --no-header -m "full or not full" --durations=20 2>&1 | tee results/test-full.log'
 
@@ -49,5 +50,12 @@ models/smollm2/config.json: | .venv/.ready-test
 	$(PIP) -e '.[test]'
 	@touch $@
 
+# mergekit, for the peer tests only; it never meets .venv.
+.venv-mergekit/.ready: constraints-mergekit.txt | .venv/bin/python
+	$(PYTHON) -m venv .venv-mergekit
+	$(PEER_PIP) torch
+	$(PEER_PIP) mergekit
+	@touch $@
+
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .venv-mergekit build dist

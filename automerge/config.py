@@ -296,7 +296,7 @@ class SearchConfig(Closed):
     base: str
     sources: Annotated[dict[str, str], Field(min_length=1)]
     method: str
-    options: dict[str, bool] = {}
+    options: dict[str, bool | str] = {}
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     tokenizer: str = "base"
     groups: Groups = Groups(kind="whole")
@@ -319,18 +319,20 @@ class SearchConfig(Closed):
     @model_validator(mode="after")
     def _names_agree(self) -> "SearchConfig":
         for name in self.sources:
-            if name == "base" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-                raise ValueError(f"sources: {name!r} is not a usable name (letters, digits, '_', '-', '.'; not 'base')")
+            if name in RESERVED or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+                allowed = "letters, digits, '_', '-', '.'; not 'base' or 'union'"
+                raise ValueError(f"sources: {name!r} is not a usable name ({allowed})")
         for parameter, space in self.parameters.items():
             _known(space.sources, self.sources, f"parameters.{parameter}.sources")
         _known(self.objective, self.skills, "objective")
         _known([gate.skill for gate in self.gates], self.skills, "gates: skill")
         references = ["base", *self.sources, *AVERAGES]
         _known([g.no_worse_than for g in self.gates if g.no_worse_than], references, "gates: no_worse_than")
-        _known([self.tokenizer], ["base", *self.sources], "tokenizer")
+        _known([self.tokenizer], [*RESERVED, *self.sources], "tokenizer")
         return self
 
 
+RESERVED = ("base", "union")  # what `tokenizer` may be besides a source's name
 # The baselines besides base and the sources; a gate may name any baseline as its reference.
 AVERAGES = ("plain_average", "task_arithmetic", "dare_0.5", "dare_0.9")
 

@@ -19,6 +19,8 @@ FORMAT = 1
 MODULES = ("attention", "mlp", "rest")  # the kinds of module a group may name; "all" stands for every one of them
 
 Value = float | Mapping[str, float]  # one number for the whole merge, or one per source
+Setting = bool | str
+UNION = "union"  # as a tokenizer: the base's tokens, then every further one of the sources
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,40 @@ class Group:
     """The layers (start inclusive, stop exclusive) × modules that share one set of parameters.
 
     `values` holds one entry a method parameter, e.g. {"weight": {"math": 0.6, "code": 0.4}, "lambda": 1.0}.
+    `tensors`, where given, are the only tensors of those layers and modules that the group covers.
     """
 
     layers: tuple[int, int]
     modules: str
     values: Mapping[str, Value]
+    tensors: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """E.g. `layers.0-3.attention` (stop exclusive)."""
         return f"layers.{self.layers[0]}-{self.layers[1]}.{self.modules}"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A run of the merge's layers, and where each model has its part: model name → layers (start, stop exclusive).
+
+    The ranges are equally long. A model that is not named takes no part in these layers.
+    """
+
+    layers: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """How tokens become rows of the embeddings, where tokenizers differ or rules are wanted.
+
+    `tokens` maps a token to the model its row is taken from; other tokens follow the rules of merge/vocabulary.py.
+    `pad_to_multiple_of` rounds the number of rows up, 0 leaves it.
+    """
+
+    tokens: Mapping[str, str]
+    pad_to_multiple_of: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,26 +81,37 @@ class Recipe:
     base: ModelRef
     sources: tuple[ModelRef, ...]
     groups: tuple[Group, ...]
-    options: Mapping[str, bool]  # switches of the method, e.g. normalize, rescale
+    options: Mapping[str, Setting]  # of the method, e.g. normalize, dialect
     dtype: str  # of the merged weights: float32, bfloat16 or float16
     seed: int
-    tokenizer: str  # "base", or the name of the source whose tokenizer and chat template the merge takes
+    tokenizer: str  # "base", the name of the source whose tokenizer and chat template the merge takes, or "union"
+    slices: tuple[Slice, ...] = ()  # none: every layer of every model, one to one
+    vocabulary: Vocabulary | None = None
+    chat_template: str = ""  # a Jinja template in place of the tokenizer's own
 
     def canonical(self) -> dict[str, Any]:
         """The recipe as plain values in a fixed order, without `path`."""
-        return {
+        plain: dict[str, Any] = {
             "format": FORMAT,
             "method": self.method,
             "base": {"name": self.base.name, "digest": self.base.digest},
             "sources": [{"name": s.name, "digest": s.digest} for s in self.sources],
-            "groups": [
-                {"layers": list(g.layers), "modules": g.modules, "values": _plain(g.values)} for g in self.groups
-            ],
+            "groups": [_plain_group(group) for group in self.groups],
             "options": {key: self.options[key] for key in sorted(self.options)},
             "dtype": self.dtype,
             "seed": self.seed,
             "tokenizer": self.tokenizer,
         }
+        if self.slices:  # what is seldom used is left out where it is not
+            plain["slices"] = [{name: list(part.layers[name]) for name in sorted(part.layers)} for part in self.slices]
+        if self.vocabulary is not None:
+            plain["vocabulary"] = {
+                "tokens": dict(sorted(self.vocabulary.tokens.items())),
+                "pad_to_multiple_of": self.vocabulary.pad_to_multiple_of,
+            }
+        if self.chat_template:
+            plain["chat_template"] = self.chat_template
+        return plain
 
     @property
     def hash(self) -> str:
@@ -97,34 +134,58 @@ def make_recipe(
     base: ModelRef,
     sources: tuple[ModelRef, ...],
     groups: tuple[Group, ...],
-    options: Mapping[str, bool],
+    options: Mapping[str, Setting],
     dtype: str,
     seed: int,
     tokenizer: str = "base",
+    slices: tuple[Slice, ...] = (),
+    vocabulary: Vocabulary | None = None,
+    chat_template: str = "",
 ) -> Recipe:
-    """A recipe in canonical order. Raises ConfigError on doubled names or numbers that are not finite."""
+    """A recipe in canonical order. Raises ConfigError on doubled names, numbers that are not finite, unequal slices."""
     names = [base.name, *(s.name for s in sources)]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise ConfigError(f"each model needs a name of its own; doubled: {', '.join(doubled)}")
-    if tokenizer not in ("base", *(s.name for s in sources)):
-        raise ConfigError(f"tokenizer: expected base or a source's name, got {tokenizer!r}")
+    if tokenizer not in ("base", UNION, *(s.name for s in sources)):
+        raise ConfigError(f"tokenizer: expected base, union or a source's name, got {tokenizer!r}")
+    for number, part in enumerate(slices):
+        _check_slice(part, names, f"slices[{number}]")
+    for token, owner in (vocabulary.tokens if vocabulary else {}).items():
+        if owner not in names:
+            raise ConfigError(f"the token {token!r} is to come from {owner!r}, which is no model of the recipe")
     for group in groups:
         for parameter, value in group.values.items():
             numbers = value.values() if isinstance(value, Mapping) else (value,)
             if not all(math.isfinite(number) for number in numbers):
                 raise ConfigError(f"parameter {parameter!r} is not finite: {value}", where=group.name)
-    ordered = tuple(sorted(groups, key=lambda g: (g.layers, g.modules)))
+    ordered = tuple(sorted(groups, key=lambda g: (g.layers, g.modules, g.tensors)))
     return Recipe(
         method=method,
         base=base,
         sources=tuple(sorted(sources, key=lambda s: s.name)),
-        groups=tuple(replace(g, values=_plain(g.values)) for g in ordered),
+        groups=tuple(replace(g, values=_plain(g.values), tensors=tuple(sorted(g.tensors))) for g in ordered),
         options=dict(sorted(options.items())),
         dtype=dtype,
         seed=seed,
         tokenizer=tokenizer,
+        slices=slices,
+        vocabulary=vocabulary,
+        chat_template=chat_template,
     )
+
+
+def _check_slice(part: Slice, names: list[str], where: str) -> None:
+    if not part.layers:
+        raise ConfigError("a slice needs at least one model", where=where)
+    for name, (start, stop) in part.layers.items():
+        if name not in names:
+            raise ConfigError(f"{name!r} is no model of the recipe; it has {', '.join(names)}", where=where)
+        if not 0 <= start < stop:
+            raise ConfigError(f"{name}: expected 0 ≤ start < stop, got {start} and {stop}", where=where)
+    if len({stop - start for start, stop in part.layers.values()}) > 1:
+        given = ", ".join(f"{name} {start}–{stop}" for name, (start, stop) in part.layers.items())
+        raise ConfigError(f"the models' layer ranges must be equally long, got {given}", where=where)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -150,31 +211,55 @@ def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
             method=str(data["method"]),
             base=_ref(data["base"]),
             sources=tuple(_ref(entry) for entry in data["sources"]),
-            groups=tuple(
-                Group((int(g["layers"][0]), int(g["layers"][1])), str(g["modules"]), _plain(g["values"]))
-                for g in data["groups"]
-            ),
-            options={str(key): _switch(str(key), value) for key, value in data["options"].items()},
+            groups=tuple(_group(entry) for entry in data["groups"]),
+            options={str(key): _setting(str(key), value) for key, value in data["options"].items()},
             dtype=str(data["dtype"]),
             seed=int(data["seed"]),
             tokenizer=str(data["tokenizer"]),
+            slices=tuple(
+                Slice({str(name): (int(layers[0]), int(layers[1])) for name, layers in part.items()})
+                for part in data.get("slices", ())
+            ),
+            vocabulary=_vocabulary(data["vocabulary"]) if "vocabulary" in data else None,
+            chat_template=str(data.get("chat_template", "")),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         kind = f"missing key {error}" if isinstance(error, KeyError) else str(error)
         raise ConfigError(f"not a recipe: {kind}", where=where, hint="Expected JSON as in recipe.json.") from error
 
 
-_KEYS = {"format", "method", "base", "sources", "groups", "options", "dtype", "seed", "tokenizer"}
+_KEYS = (
+    {"format", "method", "base", "sources", "groups", "options", "dtype", "seed", "tokenizer"}
+    | {"slices", "vocabulary", "chat_template"}
+)
 
 
 def _ref(entry: Mapping[str, Any]) -> ModelRef:
     return ModelRef(str(entry["name"]), str(entry.get("path", "")), str(entry["digest"]))
 
 
-def _switch(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"options: {key}: expected true or false, got {value!r}")
+def _group(entry: Mapping[str, Any]) -> Group:
+    layers = (int(entry["layers"][0]), int(entry["layers"][1]))
+    tensors = tuple(str(name) for name in entry.get("tensors", ()))
+    return Group(layers, str(entry["modules"]), _plain(entry["values"]), tensors)
+
+
+def _vocabulary(entry: Mapping[str, Any]) -> Vocabulary:
+    tokens = {str(token): str(owner) for token, owner in entry["tokens"].items()}
+    return Vocabulary(tokens, int(entry["pad_to_multiple_of"]))
+
+
+def _setting(key: str, value: Any) -> Setting:
+    if not isinstance(value, bool | str):
+        raise ValueError(f"options: {key}: expected true, false or a word, got {value!r}")
     return value
+
+
+def _plain_group(group: Group) -> dict[str, Any]:
+    plain: dict[str, Any] = {"layers": list(group.layers), "modules": group.modules, "values": _plain(group.values)}
+    if group.tensors:
+        plain["tensors"] = list(group.tensors)
+    return plain
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -164,11 +164,10 @@ def without(key: str) -> str:
         (edited(groups=[{"layers": [0, 1], "modules": "all", "values": 1}]), "not a recipe: 'int' object has no"),
         (edited(groups=[{"layers": [0, 1], "modules": "all", "values": {"weight": None}}]), "not a recipe: float()"),
         (edited(groups=[{"layers": ["a", 1], "modules": "all", "values": {}}]), "not a recipe: invalid literal"),
-        (edited(options={"rescale": "false"}), "not a recipe: options: rescale: expected true or false, got 'false'"),
-        (edited(options={"rescale": 0}), "not a recipe: options: rescale: expected true or false, got 0"),
+        (edited(options={"rescale": 0}), "not a recipe: options: rescale: expected true, false or a word, got 0"),
         (edited(options=[]), "not a recipe: 'list' object has no attribute 'items'"),
         (edited(seed="x"), "not a recipe: invalid literal for int()"),
-        (edited(tokenizer="none"), "tokenizer: expected base or a source's name, got 'none'"),
+        (edited(tokenizer="none"), "tokenizer: expected base, union or a source's name, got 'none'"),
         (edited(sources=[{"name": "base", "digest": ""}]), "each model needs a name of its own; doubled: base"),
     ],
 )

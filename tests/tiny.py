@@ -138,3 +138,59 @@ def lora_of(
     }
     (out / "adapter_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     return out
+
+
+def tiny_model(folder: Path, kind: str, seed: int = 0, tied: bool = False) -> Path:
+    """An HF checkpoint of two layers, hidden size 32, 64 tokens, and a tokenizer; every tensor random, biases too.
+
+    Kinds: llama; qwen2 (biases on q, k, v); gpt2 (biases, weights kept transposed, always tied); phi3 (q, k, v in one
+    tensor, gate and up in another); mixtral (four experts).
+    """
+    import transformers
+
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "intermediate_size": 64, "tie_word_embeddings": tied, "pad_token_id": 0}
+    if kind == "gpt2":
+        sizes = {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    if kind == "mixtral":
+        sizes |= {"num_local_experts": 4, "num_experts_per_tok": 2}
+    family = {"llama": "Llama", "qwen2": "Qwen2", "gpt2": "GPT2", "phi3": "Phi3", "mixtral": "Mixtral"}[kind]
+    head = "GPT2LMHeadModel" if kind == "gpt2" else f"{family}ForCausalLM"
+    config = getattr(transformers, f"{family}Config")(bos_token_id=1, eos_token_id=2, **sizes)
+    model = getattr(transformers, head)(config).float()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    model.save_pretrained(folder)
+    return tiny_tokenizer(folder)
+
+
+def peft_lora_of(
+    base_folder: Path, out: Path, seed: int, dtype: torch.dtype = torch.float32, **options: object
+) -> Path:
+    """A LoRA adapter as PEFT itself makes and saves it: r 4, α 8, everything trained moved by normal noise of 0.05.
+
+    Options go to LoraConfig, `save_embedding_layers` to save_pretrained. The tensors are stored as `dtype`.
+    """
+    import warnings
+
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    settings = {"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", **options}
+    whole = settings.pop("save_embedding_layers", "auto")
+    generator = torch.Generator().manual_seed(seed)
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        torch.manual_seed(seed)
+        base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+        model = get_peft_model(base, LoraConfig(**settings))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+        model.save_pretrained(out, save_embedding_layers=whole)
+    path = out / "adapter_model.safetensors"
+    save_file({name: tensor.to(dtype) for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    return out

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from automerge.cli.opening import AsJson, open_config
@@ -43,8 +44,15 @@ def _as_json(plan: Plan, cost: Estimate) -> dict[str, object]:
             name: {"search": len(skill.half("search")), "held_out": len(skill.half("held_out")), "hash": skill.hash}
             for name, skill in plan.skills.items()
         },
+        "notes": _notes(plan),
         "estimate": asdict(cost),
     }
+
+
+def _notes(plan: Plan) -> list[str]:
+    """What the merges do not keep of the models' vocabularies and tokenizers."""
+    point = {name: distribution.low for name, distribution in plan.space.distributions.items()}
+    return plan.models.notes(plan.space.recipe(point))
 
 
 def _print(plan: Plan, cost: Estimate, budget: int) -> None:
@@ -59,6 +67,8 @@ def _print(plan: Plan, cost: Estimate, budget: int) -> None:
         f"merged to {plan.config.dtype or plan.models.dtype}, served by transformers, dtype {plan.config.engine.dtype}",
         highlight=False,
     )
+    for note in _notes(plan):
+        console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False)
     items = plain_table("skills")
     for column in ("skill", "scorer", "search items", "held-out items"):
         items.add_column(column)

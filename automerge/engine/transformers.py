@@ -4,19 +4,25 @@ Prompts are batched by length under a bound on padded tokens. Which prompts shar
 arguments, so the same call gives the same answers. It knows no skill and no study.
 """
 
+import json
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from jinja2 import TemplateError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from automerge.config import EngineConfig
 from automerge.engine.base import Message
 from automerge.errors import EngineError, SkillError
+from automerge.merge.frame import Frame
 from automerge.merge.models import Models
 from automerge.merge.stream import Merge
+from automerge.merge.token_ids import is_token_key
 from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
 
@@ -24,7 +30,11 @@ LOGIT_BYTES = 256 * 2**20  # bound on the float32 logits held at once
 
 
 class TransformersEngine:
-    """See engine.base.Engine. On a CPU `dtype: auto` computes in float32: the merged values are exact in it."""
+    """See engine.base.Engine. On a CPU `dtype: auto` computes in float32: the merged values are exact in it.
+
+    A recipe whose merge has other tensors than what is served (a vocabulary of another size, a head of its own, another
+    number of layers) has the module built anew.
+    """
 
     def __init__(self, models: Models, config: EngineConfig) -> None:
         self._models = models
@@ -33,21 +43,30 @@ class TransformersEngine:
         folder = str(models.folder_of("base"))
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
+        self._closed = False
         self._model = _model(folder, dtype).to(self._device)
         self._model.eval()
-        self._parameters = _parameters(self._model, models)
-        self._tokenizers = {"base": _tokenizer(folder)}
-        self._tokenizer = self._tokenizers["base"]
+        self._parameters = _parameters(self._model, models.tensor_names, folder)
+        self._served: str | None = _structure(models.shapes, models.config)
+        self._tokenizers = {folder: _tokenizer(folder)}
+        self._tokenizer = self._tokenizers[folder]
         self._batch_tokens = config.batch_tokens
         self._context = int(getattr(self._model.config, "max_position_embeddings", 2**31))
         self._ready = False
-        self.fingerprint = (
+        self._base_ends = self._ends
+        self._fingerprint = (
             f"transformers {transformers.__version__}, torch {torch.__version__}, {self._device.type}, "
             f"{str(dtype).removeprefix('torch.')}, batch {self._batch_tokens}"
         )
 
+    @property
+    def fingerprint(self) -> str:
+        if self._model is None or self._ends == self._base_ends:
+            return self._fingerprint
+        return f"{self._fingerprint}, ends {', '.join(map(str, sorted(self._ends)))}"  # of another tokenizer
+
     def apply(self, recipe: Recipe) -> Applied:
-        if self._model is None:
+        if self._closed:
             raise EngineError("the engine is closed")
         self._ready = False
         if self._dtype not in (torch.float32, getattr(torch, recipe.dtype)):
@@ -59,13 +78,12 @@ class TransformersEngine:
             )
         start, written = time.perf_counter(), 0
         merge = Merge(recipe, self._models)
+        self._fit(merge.frame)
         with torch.no_grad():
             for name, tensor in merge.tensors():
                 self._parameters[name].copy_(tensor)
                 written += tensor.nbytes
-        if recipe.tokenizer not in self._tokenizers:
-            self._tokenizers[recipe.tokenizer] = _tokenizer(str(self._models.folder_of(recipe.tokenizer)))
-        self._tokenizer = self._tokenizers[recipe.tokenizer]
+        self._speak(recipe, merge.frame)
         self._ready = True
         return Applied(merge.checksum, time.perf_counter() - start, written)
 
@@ -107,8 +125,31 @@ class TransformersEngine:
 
     def close(self) -> None:
         self._ready = False
+        self._closed = True
         self._parameters = {}
         self._model = None
+
+    def _fit(self, frame: Frame) -> None:
+        """Has a module whose parameters are the frame's tensors. Their values are not set."""
+        wanted = _structure(frame.shapes, frame.config)
+        if self._served != wanted:
+            self._parameters, self._model, self._served = {}, None, None  # never two models at once
+            self._model = _model_of(frame.config, self._dtype, self._device).eval()
+            self._parameters = _parameters(self._model, frame.names, str(self._models.folder_of("base")))
+            self._served = wanted
+
+    def _speak(self, recipe: Recipe, frame: Frame) -> None:
+        """Takes the merge's tokenizer and special tokens."""
+        folder = str(self._models.tokenizer_folder(recipe))
+        if folder not in self._tokenizers:
+            self._tokenizers[folder] = _tokenizer(folder)
+        self._tokenizer = self._tokenizers[folder]
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            if key in frame.config:
+                setattr(self._model.config, key, frame.config[key])
+        settings = self._models.generation_config(recipe)
+        made = GenerationConfig.from_model_config(self._model.config)
+        self._model.generation_config = made if settings is None else GenerationConfig.from_dict(settings)
 
     def _check(self, prompts: Sequence[Prompt], more: Sequence[int]) -> None:
         """`more`: the tokens that follow each prompt."""
@@ -243,20 +284,38 @@ def _tokenizer(folder: str) -> "transformers.PreTrainedTokenizerBase":
         raise EngineError(f"the tokenizer cannot be loaded: {reason}", where=folder) from error
 
 
-def _parameters(model: "transformers.PreTrainedModel", models: Models) -> dict[str, torch.Tensor]:
+def _model_of(config: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> "transformers.PreTrainedModel":
+    """A module of the config, its parameters random."""
+    try:
+        with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), device:
+            Path(folder, "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
+            settings = AutoConfig.from_pretrained(folder, local_files_only=True)
+            return AutoModelForCausalLM.from_config(settings, dtype=dtype)
+    except Exception as error:  # as in _model
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise EngineError(f"no model can be made of the merge's config: {reason}") from error
+
+
+def _structure(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> str:
+    """What a module depends on: two merges with the same can be served by one."""
+    rest = {key: value for key, value in config.items() if not is_token_key(key)}
+    return json.dumps([sorted((name, *shape) for name, shape in shapes.items()), rest], sort_keys=True)
+
+
+def _parameters(model: "transformers.PreTrainedModel", names: Sequence[str], where: str) -> dict[str, torch.Tensor]:
     """Checkpoint tensor name → the module's own storage. Raises EngineError where the two do not agree."""
     held = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
-    missing = [name for name in models.tensor_names if name not in held]
+    missing = [name for name in names if name not in held]
     if missing:
         raise EngineError(
             f"the model has no parameter for {len(missing)} tensors of the checkpoint, the first: {missing[0]}",
-            where=str(models.folder_of("base")),
+            where=where,
         )
-    served = {held[name].data_ptr() for name in models.tensor_names}
+    served = {held[name].data_ptr() for name in names}
     left = [name for name, value in model.named_parameters() if value.data_ptr() not in served]
     if left:
         raise EngineError(
             f"the checkpoint lacks {len(left)} parameters of the model, the first: {left[0]}",
-            where=str(models.folder_of("base")),
+            where=where,
         )
-    return {name: held[name] for name in models.tensor_names}
+    return {name: held[name] for name in names}

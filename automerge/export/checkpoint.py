@@ -10,32 +10,23 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from automerge.errors import ExportError, SourceError
+from automerge.errors import ConfigError, ExportError, SourceError
 from automerge.export.safetensors_stream import SafetensorsStream
 from automerge.merge import Merge, Models
 from automerge.merge.checksum import ModelSum, tensor_sum
+from automerge.merge.merged_tokenizer import GENERATION
+from automerge.merge.mergekit.write import to_mergekit
 from automerge.merge.sources.checkpoint import Checkpoint
 from automerge.merge.sources.folder import INDEX, SINGLE, read_json
+from automerge.merge.tokenizers import TOKENIZER_FILES
 from automerge.recipe import Recipe
 from automerge.records import Applied
 
 MAX_SHARD_BYTES = 2_000_000_000
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "spiece.model",
-    "chat_template.jinja",
-    "chat_template.json",
-)
+MERGEKIT = "mergekit_config.yml"  # the recipe for mergekit, where mergekit can express it
 Progress = Callable[[str], None]  # takes one line that says what is being done
 
 
@@ -57,6 +48,8 @@ def write_checkpoint(
     begun = time.perf_counter()
     merge = Merge(recipe, models)
     tell = progress or (lambda line: None)
+    for note in models.notes(recipe):
+        tell(note)
     with _part_of(out) as part:
         shards = _shards(merge, max_shard_bytes)
         _write_weights(merge, part, shards, tell)
@@ -133,14 +126,18 @@ def _write_weights(merge: Merge, part: Path, shards: Mapping[str, list[str]], te
 
 
 def _write_small_files(recipe: Recipe, models: Models, part: Path, extra_files: Mapping[str, str]) -> None:
-    config = {key: value for key, value in models.config.items() if key not in ("auto_map", "torch_dtype")}
+    config = {
+        key: value for key, value in models.frame(recipe).config.items() if key not in ("auto_map", "torch_dtype")
+    }
     config["dtype"] = recipe.dtype
     _write(part / "config.json", json.dumps(config, indent=2))
     _write(part / "recipe.json", recipe.to_json())
-    generation = models.base.folder / "generation_config.json"
-    if generation.is_file():
-        _write(part / generation.name, generation.read_text(encoding="utf-8"))
-    folder = models.folder_of(recipe.tokenizer)
+    with suppress(ConfigError):  # recipe.json says it all; this is for those who use mergekit
+        _write(part / MERGEKIT, to_mergekit(recipe, models))
+    generation = models.generation_config(recipe)
+    if generation is not None:
+        _write(part / GENERATION, json.dumps(generation, indent=2))
+    folder = models.tokenizer_folder(recipe)
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
             _copy_without_code(folder / name, part / name)

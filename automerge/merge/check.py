@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from automerge.errors import ConfigError, MergeError
 from automerge.merge.checksum import DTYPES
 from automerge.merge.registry import Method, Parameter, get_method, near
-from automerge.merge.steps import SMALLEST_DIVISOR
 from automerge.recipe import MODULES, Group, Recipe
 
 OUTPUT_DTYPES = {name: dtype for dtype, name in DTYPES.items()}
@@ -22,19 +21,31 @@ def check_recipe(recipe: Recipe) -> None:
         raise ConfigError(f"{method.name} needs at least one source, got none")
     if recipe.dtype not in OUTPUT_DTYPES:
         raise ConfigError(f"dtype: expected one of {', '.join(OUTPUT_DTYPES)}, got {recipe.dtype!r}")
-    for option in recipe.options:
-        if option not in method.options:
-            raise ConfigError(f"{method.name} has no option {option!r}", hint=near(option, list(method.options)))
+    if not recipe.slices:  # a slice names its own sources, see stack.py
+        check_arity(method, len(names))
+    options = method.option_values(recipe.options)
     if not recipe.groups:
         raise ConfigError("a recipe needs at least one group", hint="Groups must cover every layer and module.")
     for group in recipe.groups:
         _check_group(method, group, names)
-        _check_weight_sum(method, group, recipe)
+        if method.check is not None:
+            by_source = {name: source_values(method, group, name) for name in names}
+            try:
+                method.check(by_source, merge_values(method, group), options)
+            except MergeError as error:
+                raise MergeError(error.message, where=group.name, hint=error.hint) from None
 
 
-def option_values(recipe: Recipe) -> dict[str, bool]:
-    """The method's options, with defaults where the recipe says nothing."""
-    return {**get_method(recipe.method).options, **recipe.options}
+def check_arity(method: Method, sources: int) -> None:
+    """Raises ConfigError where the method does not take so many sources."""
+    fewest, most = method.sources
+    if fewest <= sources and (most is None or sources <= most):
+        return
+    if most is None:
+        expected = f"at least {fewest} sources"
+    else:
+        expected = f"{fewest} source{'s' * (fewest > 1)}" if fewest == most else f"{fewest} to {most} sources"
+    raise ConfigError(f"{method.name} takes {expected}, got {sources}", where="sources")
 
 
 def source_values(method: Method, group: Group, source: str) -> dict[str, float]:
@@ -91,12 +102,3 @@ def _numbers(parameter: Parameter, value: object, sources: list[str], where: str
     if missing:
         raise ConfigError(f"{parameter.name}: no value for {', '.join(missing)}", where=where)
     return {name: float(number) for name, number in value.items()}
-
-
-def _check_weight_sum(method: Method, group: Group, recipe: Recipe) -> None:
-    if method.name != "linear" or not option_values(recipe)["normalize"]:
-        return
-    weights = [source_values(method, group, source.name)["weight"] for source in recipe.sources]
-    if abs(sum(weights)) < SMALLEST_DIVISOR:
-        hint = "Change the weights, or set normalize to false."
-        raise MergeError("linear divides by the sum of the weights, which is 0", where=group.name, hint=hint)

@@ -3,13 +3,14 @@
 It knows nothing of models or files. It finds accidents (a changed, swapped, missing or moved element), and is no
 defence against someone who constructs a collision.
 
-For a tensor of n elements of 16 or 32 bits, with bits_j the unsigned bits of flat element j,
-    t_j = lowbias32(bits_j ^ low32(j · 0x9E3779B1)), read as a signed 32-bit integer
+A tensor's bytes are read as little-endian 32-bit words: one fp32 element, or two neighbouring 16-bit elements, the
+lower index in the low half (a last one alone has a high half of 0). With word_j the j-th word of the flat tensor,
+    t_j = lowbias32(word_j ^ low32(j · 0x9E3779B1)), read as a signed 32-bit integer
     A = Σ t_j mod 2^64,   B = Σ t_j · (2j + 1) mod 2^64
     tensor checksum = sha256("{name}\\0{dtype}\\0{shape}\\0{A}\\0{B}"), shape as "2,3", A and B as 16 hex digits
     model checksum  = sha256 of the lines "{name}\\0{tensor checksum}\\n", sorted by name
-each cut to its first 16 bytes, 32 hex digits. Any change of one or two elements changes A or B for certain: t_j is a
-bijection of the bits, and two differences that cancel in A are weighted differently in B.
+each cut to its first 16 bytes, 32 hex digits. Any change in one or two words changes A or B for certain: t_j is a
+bijection of the word, and two differences that cancel in A are weighted differently in B.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from automerge.merge.hash32 import counter, mix_, signed
 
 GOLDEN = 0x9E3779B1
 U64 = (1 << 64) - 1
-PIECE = (1 << 15) - 1  # elements hashed at once; torch does not split so few among threads, whose barriers cost more
+PIECE = (1 << 15) - 2  # elements hashed at once, an even number; torch does not split so few among threads, whose barriers cost more
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
@@ -38,22 +39,25 @@ class TensorSum:
         self.shape = shape
         self.a = 0
         self.b = 0
+        self._elements = torch.Size(shape).numel()
 
     def add(self, piece: Tensor, offset: int) -> None:
-        """Adds a contiguous run of elements, of any shape, whose first has flat index `offset`."""
+        """Adds a contiguous run of elements, of any shape, whose first has flat index `offset`.
+
+        Raises MergeError where a run of 16-bit elements begins or ends inside a pair (at the tensor's end it may).
+        """
         flat = piece.reshape(-1)
+        if flat.dtype != self.dtype:
+            raise MergeError(f"expected {self.dtype}, got {flat.dtype}", where=self.name)
+        if self.dtype.itemsize == 2 and (offset % 2 or (flat.numel() % 2 and offset + flat.numel() != self._elements)):
+            message = f"elements {offset} to {offset + flat.numel()} begin or end inside a pair of 16-bit elements"
+            raise MergeError(message, where=self.name, hint="Add runs that begin and end at even elements.")
         for start in range(0, flat.numel(), PIECE):
             self._add_run(flat[start : start + PIECE], offset + start)
 
-    def add_rows(self, rows: Tensor, offset: int, stride: int) -> None:
-        """Adds a block [rows, columns] cut from a wider matrix: row r begins at flat index offset + r · stride."""
-        for number, row in enumerate(rows):
-            self.add(row, offset + number * stride)
-
     def merge(self, other: "TensorSum") -> None:
         """Adds what another sum of the same tensor (another shard's, another process's) has gathered."""
-        self.a = (self.a + other.a) & U64
-        self.b = (self.b + other.b) & U64
+        self.add_sums(other.a, other.b)
 
     def hexdigest(self) -> str:
         """32 hex digits."""
@@ -61,17 +65,20 @@ class TensorSum:
         text = f"{self.name}\0{DTYPES[self.dtype]}\0{shape}\0{self.a:016x}\0{self.b:016x}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    def add_sums(self, a: int, b: int) -> None:
+        """Adds Σ t_j and Σ t_j · (2j + 1) that a kernel has gathered itself, of words no one else adds."""
+        self.a = (self.a + a) & U64
+        self.b = (self.b + b) & U64
+
     def _add_run(self, flat: Tensor, offset: int) -> None:
-        if flat.dtype != self.dtype:
-            raise MergeError(f"expected {self.dtype}, got {flat.dtype}", where=self.name)
-        index = counter(0, flat.numel(), flat.device)
-        words = (index * signed(GOLDEN)).add_(signed(offset * GOLDEN))
-        words.bitwise_xor_(_bits(flat))
-        terms = mix_(words).to(torch.int64)
+        words = _words(flat)
+        first = offset * self.dtype.itemsize // 4
+        index = counter(0, words.numel(), flat.device)
+        keyed = (index * signed(GOLDEN)).add_(signed(first * GOLDEN)).bitwise_xor_(words)
+        terms = mix_(keyed).to(torch.int64)
         total = int(terms.sum())
-        local = int(terms.mul_(index).sum())  # Σ t·l for the local index l; j = offset + l
-        self.a = (self.a + total) & U64
-        self.b = (self.b + 2 * local + (2 * offset + 1) * total) & U64
+        local = int(terms.mul_(index).sum())  # Σ t·l for the local index l; j = first + l
+        self.add_sums(total, 2 * local + (2 * first + 1) * total)
 
 
 class ModelSum:
@@ -104,8 +111,10 @@ def tensor_sum(name: str, tensor: Tensor) -> TensorSum:
     return done
 
 
-def _bits(flat: Tensor) -> Tensor:
-    """int32 with the elements' unsigned bits."""
-    if flat.element_size() == 4:
-        return flat.view(torch.int32)
-    return flat.view(torch.int16).to(torch.int32).bitwise_and_(0xFFFF)
+def _words(flat: Tensor) -> Tensor:
+    """int32: the bits of the elements, two 16-bit ones a word."""
+    if flat.element_size() == 2 and flat.numel() % 2:
+        flat = torch.cat([flat, flat.new_zeros(1)])
+    if flat.storage_offset() * flat.element_size() % 4:
+        flat = flat.clone()
+    return flat.view(torch.int32)

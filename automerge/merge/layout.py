@@ -64,7 +64,9 @@ def group_of(recipe: Recipe, n_layers: int, tensor: str) -> Group:
     found = [
         group
         for group in recipe.groups
-        if group.layers[0] <= layer < group.layers[1] and group.modules in ("all", place.module)
+        if group.layers[0] <= layer < group.layers[1]
+        and group.modules in ("all", place.module)
+        and (not group.tensors or tensor in group.tensors)
     ]
     if len(found) == 1:
         return found[0]

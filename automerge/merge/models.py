@@ -7,40 +7,53 @@ digest.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from automerge.errors import SourceError
+from automerge.merge.embeddings import HEAD, rows_of
+from automerge.merge.frame import Frame
 from automerge.merge.layout import count_layers, in_order
+from automerge.merge.merged_tokenizer import MergedTokenizer, Speaker
+from automerge.merge.reindex import reindexed, untied
 from automerge.merge.sources.checkpoint import Checkpoint
-from automerge.merge.sources.compat import check_fits, merged_shapes
+from automerge.merge.sources.compat import check_fits, check_vocabularies, merged_shapes
 from automerge.merge.sources.digest import digest
 from automerge.merge.sources.folder import ADAPTER_CONFIG, is_adapter
 from automerge.merge.sources.locate import locate
 from automerge.merge.sources.lora import LoraAdapter
-from automerge.recipe import ModelRef, Recipe
+from automerge.merge.sources.lora_vocabulary import adapted_shapes
+from automerge.merge.sources.source import Source
+from automerge.merge.stack import stacked
+from automerge.merge.tokenizers import SETTINGS, SPECIAL, TEMPLATE, VOCABULARY_FILES, has_tokenizer
+from automerge.recipe import UNION, ModelRef, Recipe
 
-Source = Checkpoint | LoraAdapter
 Progress = Callable[[str], None]  # takes one line that says what is being done
+Shapes = Mapping[str, tuple[int, ...]]
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-
-
-RENDERING_FILES = (*TOKENIZER_FILES, "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+RENDERING_FILES = (*VOCABULARY_FILES, SETTINGS, TEMPLATE, SPECIAL)
 
 
 @dataclass(frozen=True)
 class Models:
-    """Open models. `tensor_names` is the order of the merge: embeddings, layers by number, final norm and head."""
+    """Open models. `tensor_names` and `shapes` are the base's tensors: embeddings, layers by number, norm and head.
+
+    `source_shapes` are each source's own, where a vocabulary's size or a head of its own sets it apart.
+    """
 
     base: Checkpoint
     sources: Mapping[str, Source]  # sorted by name
     base_ref: ModelRef
     source_refs: tuple[ModelRef, ...]  # sorted by name
     tensor_names: tuple[str, ...]
-    shapes: Mapping[str, tuple[int, ...]]
+    shapes: Shapes
     n_layers: int
+    source_shapes: Mapping[str, Shapes] = field(default_factory=dict)
+    _frames: dict[Any, Frame] = field(default_factory=dict, repr=False)
+    _kept: dict[Any, dict[Any, Any]] = field(default_factory=dict, repr=False)  # Frame.kept, by what was measured
+    _tokenizers: dict[Any, MergedTokenizer] = field(default_factory=dict, repr=False)
+    _speakers: dict[str, Speaker] = field(default_factory=dict, repr=False)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -57,6 +70,8 @@ class Models:
 
     def same_tokenizer(self, one: str, other: str) -> bool:
         """Whether two models render and encode a prompt alike: their tokenizer files and templates are equal."""
+        if one == other or UNION in (one, other):
+            return one == other
         folders = [self.folder_of(name) for name in (one, other)]
         if folders[0] == folders[1]:
             return True
@@ -67,11 +82,81 @@ class Models:
         a tokenizer uses the base's. Raises SourceError for an unknown name."""
         if name in ("base", self.base_ref.name):
             return self.base.folder
+        folder = self._source(name).folder
+        return folder if has_tokenizer(folder) else self.base.folder
+
+    def tokenizer_folder(self, recipe: Recipe) -> Path:
+        """The folder whose tokenizer and chat template a merge of the recipe uses: a model's, or one made for it in the
+        cache. Raises ConfigError or SourceError as `frame` does, SourceError where the cache cannot be written."""
+        return self._tokenizer(recipe).folder()
+
+    def generation_config(self, recipe: Recipe) -> dict[str, Any] | None:
+        """generation_config.json of a merge of the recipe; None where the models have none. Raises as `frame` does."""
+        return self._tokenizer(recipe).generation_config()
+
+    def notes(self, recipe: Recipe) -> list[str]:
+        """What of the models a merge of the recipe does not keep in its embeddings and tokenizer, a line each. Raises
+        as `frame` does."""
+        told = self._tokenizer(recipe).notes()
+        tied = [name for name in (recipe.base.name, *_spoken(recipe)[0]) if HEAD not in self._shapes_of(name)]
+        if tied and HEAD in self.frame(recipe).shapes:
+            told.append(f"the merge has a head of its own, which {', '.join(tied)} tied to the embedding")
+        return told
+
+    def frame(self, recipe: Recipe) -> Frame:
+        """What a merge of the recipe gives, and where each model's part lies. Frames are kept from call to call.
+
+        Where only some of the models tie their head to their embedding, the merge has a head of its own, and the head
+        of a tied model is its embedding. Raises ConfigError or SourceError where the recipe's slices, tokenizer or
+        vocabulary do not fit these models.
+        """
+        stack = [tuple(sorted(part.layers.items())) for part in recipe.slices]
+        key = (*_spoken(recipe), recipe.method, *recipe.options.items(), *stack) if stack else _spoken(recipe)
+        if key not in self._frames:
+            self._frames[key] = stacked(self._whole(recipe), recipe)
+        return self._frames[key]
+
+    def _whole(self, recipe: Recipe) -> Frame:
+        """Every layer of every model, one to one, in the merge's vocabulary."""
+        tokenizer = self._tokenizer(recipe)
+        sources = {source.name: self._source(source.name) for source in recipe.sources}
+        frame = Frame(
+            names=self.tensor_names,
+            shapes=self.shapes,
+            n_layers=self.n_layers,
+            config=tokenizer.config(self.config),
+            base=self.base,
+            sources=sources,
+            kept=self._kept.setdefault(_spoken(recipe) if tokenizer.row_map else tuple(sources), {}),
+        )
+        shapes = {recipe.base.name: self.shapes, **{name: self._shapes_of(name) for name in sources}}
+        frame = untied(frame, recipe.base.name, shapes)
+        return frame if tokenizer.row_map is None else reindexed(frame, tokenizer.row_map, shapes)
+
+    def _tokenizer(self, recipe: Recipe) -> MergedTokenizer:
+        key = (*_spoken(recipe), recipe.chat_template)
+        if key not in self._tokenizers:
+            base, *sources = [self._speaker(name) for name in (recipe.base.name, *_spoken(recipe)[0])]
+            self._tokenizers[key] = MergedTokenizer(
+                base, sources, recipe.tokenizer, recipe.vocabulary, recipe.chat_template
+            )
+        return self._tokenizers[key]
+
+    def _speaker(self, name: str) -> Speaker:
+        if name not in self._speakers:
+            source = self.base if name == self.base_ref.name else self._source(name)
+            rows, adapter = rows_of(self._shapes_of(name)), isinstance(source, LoraAdapter)
+            self._speakers[name] = Speaker(name, source.folder, rows, {} if adapter else source.config, adapter)
+        return self._speakers[name]
+
+    def _shapes_of(self, name: str) -> Shapes:
+        return self.source_shapes.get(name, self.shapes)
+
+    def _source(self, name: str) -> Source:
         if name not in self.sources:
             known = ", ".join(["base", *self.sources])
             raise SourceError(f"no model is named {name!r}", hint=f"Known: {known}.")
-        folder = self.sources[name].folder
-        return folder if any((folder / file).exists() for file in TOKENIZER_FILES) else self.base.folder
+        return self.sources[name]
 
     def check(self, recipe: Recipe) -> None:
         """Raises SourceError where these are not, by content, the models the recipe names."""
@@ -96,9 +181,10 @@ def open_models(
     root = Checkpoint(folder)
     shapes = merged_shapes(root, root)
     opened: dict[str, Source] = {}
+    own_shapes: dict[str, Shapes] = {}
     refs = []
     for name in sorted(sources):
-        source = _open_source(locate(sources[name]), root, shapes)
+        source, own_shapes[name] = _open_source(locate(sources[name]), root, shapes)
         opened[name] = source
         refs.append(ModelRef(name, sources[name], digest(_files(source), progress)))
     return Models(
@@ -109,6 +195,7 @@ def open_models(
         tensor_names=tuple(in_order(shapes)),
         shapes=shapes,
         n_layers=count_layers(shapes),
+        source_shapes=own_shapes,
     )
 
 
@@ -127,19 +214,30 @@ def models_of(recipe: Recipe, *, progress: Progress | None = None) -> Models:
     return models
 
 
-def _open_source(folder: Path, base: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> Source:
+def _open_source(folder: Path, base: Checkpoint, shapes: Shapes) -> tuple[Checkpoint | LoraAdapter, Shapes]:
+    """The source, and the shapes of its tensors that take part."""
     if is_adapter(folder):
-        return LoraAdapter(folder, shapes)
+        own = adapted_shapes(folder, shapes)
+        check_vocabularies(shapes, own, base.folder, folder)
+        return LoraAdapter(folder, base, own), own
     source = Checkpoint(folder)
-    check_fits(base, source)
-    return source
+    own = check_fits(base, source)
+    check_vocabularies(shapes, own, base.folder, folder)
+    return source, own
+
+
+def _spoken(recipe: Recipe) -> tuple[Any, ...]:
+    """What a frame depends on, slices apart; the names of the sources come first."""
+    rules = recipe.vocabulary
+    vocabulary = (tuple(sorted(rules.tokens.items())), rules.pad_to_multiple_of) if rules else ()
+    return (tuple(source.name for source in recipe.sources), recipe.tokenizer, vocabulary)
 
 
 def _bytes(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
-def _files(source: Source) -> list[Path]:
+def _files(source: Checkpoint | LoraAdapter) -> list[Path]:
     if isinstance(source, LoraAdapter):
         return [source.path, source.folder / ADAPTER_CONFIG]
     return list(source.files.values())

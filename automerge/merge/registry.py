@@ -1,18 +1,19 @@
-"""The merge methods by name, and what a method declares once: its parameters, switches, paper and maths.
+"""The merge methods by name, and what a method declares once: its parameters, options, paper and plan.
 
-Config validation, search spaces and documentation all read this. It knows no method itself: each registers from its
-own file in methods/, and the registry is frozen when all are in.
+Config validation, search spaces, mergekit's YAML and documentation all read this. It knows no method itself: each
+registers from its own file in methods/, and the registry is frozen when all are in.
 """
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
-
 from automerge.errors import ConfigError
-from automerge.merge.piece import Piece
+from automerge.merge.view import View, Work
+from automerge.recipe import Setting
+
+DIALECTS = ("papers", "mergekit")
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,38 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Option:
+    """A switch (true or false) or a choice among words. `mergekit` is its default in that dialect, if another."""
+
+    name: str
+    default: bool | str
+    about: str
+    choices: tuple[str, ...] = ()
+    mergekit: bool | str | None = None
+
+    def allows(self, value: object) -> bool:
+        """Whether the value is one of this option's."""
+        return value in self.choices if self.choices else isinstance(value, bool)
+
+    @property
+    def expected(self) -> str:
+        """E.g. `true or false`."""
+        return " or ".join(self.choices) if self.choices else "true or false"
+
+
+@dataclass(frozen=True)
 class Method:
-    """A merge method. `merge` turns one piece of one tensor, in fp32, into its merged values."""
+    """A merge method. `plan` looks at one tensor and says what is to be computed (plan.py, view.py)."""
 
     name: str
     about: str  # one line
     paper: str
     parameters: tuple[Parameter, ...]
-    merge: Callable[[Piece], Tensor]
-    options: Mapping[str, bool] = field(default_factory=dict)  # switches with their defaults
-    thresholds: str | None = None  # the parameter that says which share of a tensor's largest magnitudes is kept
+    plan: Callable[[View], Work]
+    options: tuple[Option, ...] = ()
+    sources: tuple[int, int | None] = (1, None)  # the fewest and the most it takes
+    # (values by source, values of the merge, options) of one group: raises MergeError for what no single limit can say
+    check: Callable[[Mapping[str, Mapping[str, float]], Mapping[str, float], Mapping[str, Setting]], None] | None = None
 
     def parameter(self, name: str) -> Parameter:
         """The parameter of that name. Raises ConfigError with a near name."""
@@ -58,11 +81,31 @@ class Method:
         names = [parameter.name for parameter in self.parameters]
         raise ConfigError(f"{self.name} has no parameter {name!r}", hint=near(name, names))
 
+    def option_values(self, given: Mapping[str, Setting]) -> dict[str, Setting]:
+        """Every option's value: what is given, else the dialect's default.
+
+        Raises ConfigError for an option the method lacks, with a near name, or a value it does not allow.
+        """
+        known = {option.name: option for option in self.options}
+        for name, value in given.items():
+            if name not in known:
+                raise ConfigError(f"{self.name} has no option {name!r}", hint=near(name, list(known)))
+            if not known[name].allows(value):
+                raise ConfigError(f"option {name}: expected {known[name].expected}, got {value!r}")
+        mergekit = given.get("dialect") == "mergekit"
+        defaults = {
+            name: option.mergekit if mergekit and option.mergekit is not None else option.default
+            for name, option in known.items()
+        }
+        return {**defaults, **given}
+
 
 WEIGHT = Parameter("weight", "source", 1.0, -1000.0, 1000.0, "factor of the source", (-2.0, 2.0))
 DROP = Parameter("drop", "source", 0.0, 0.0, 1.0, "share of delta elements dropped at random", (0.0, 0.95), True)
 DENSITY = Parameter("density", "source", 1.0, 0.0, 1.0, "share of delta elements kept, the largest", (0.05, 1.0))
 LAMBDA = Parameter("lambda", "merge", 1.0, -1000.0, 1000.0, "factor of the merged delta", (0.2, 2.0))
+
+DIALECT = Option("dialect", "papers", "whose semantics, where they differ", DIALECTS)
 
 _methods: dict[str, Method] = {}
 _frozen = False

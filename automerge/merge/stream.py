@@ -1,11 +1,11 @@
 """The merge: a recipe and open models in, one merged tensor after another out, checksummed in the same pass.
 
-It knows no engine and no file format. Peak extra memory is the tensor going out, a few runs of CHUNK elements, and, for
-methods that trim, one fp32 copy of the tensor. The bytes depend on the recipe and the models' content alone: elements
-are independent of each other, so neither the size of a run nor the number of threads can be seen in them.
+It knows no engine and no file format. Tensors are merged in batches, one call of the kernel each; peak extra memory is
+one batch going out, and, in fp32, what adapters change of it. The bytes depend on the recipe and the models' content
+alone: elements are independent of each other, so neither batches nor threads can be seen in them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,54 +13,60 @@ import torch
 from torch import Tensor
 
 from automerge.errors import MergeError
-from automerge.merge.check import OUTPUT_DTYPES, check_recipe, merge_values, option_values, source_values
+from automerge.merge.check import OUTPUT_DTYPES, check_recipe, merge_values, source_values
 from automerge.merge.checksum import ModelSum, TensorSum
+from automerge.merge.frame import Frame
+from automerge.merge.kernels import choose, reference
+from automerge.merge.kernels.job import Job, Kernel, Operand, whole
 from automerge.merge.layout import group_of
 from automerge.merge.masks import MaskStream
 from automerge.merge.models import Models
-from automerge.merge.piece import Piece, SourcePiece
+from automerge.merge.plan import Plan
 from automerge.merge.registry import get_method
-from automerge.merge.thresholds import threshold_of
+from automerge.merge.sources.source import Source
+from automerge.merge.view import Elementwise, SourceView, View
 from automerge.recipe import Group, Recipe
 
-# Elements a run: its fp32 buffers stay in the cache. From 2^15 elements on torch would split every operation among
-# threads, and their barriers made merges six times slower where another process wanted a core.
-CHUNK = (1 << 15) - 1
+BATCH_BYTES = 64 << 20  # of merged tensors: enough for a kernel to keep every core busy, little beside a model
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One tensor's parameters, resolved."""
+class _Piece:
+    """One tensor on its way: what is to be computed of it, and where it goes."""
 
-    tensor: str
-    values: Mapping[str, Mapping[str, float]]  # by source
-    merge_values: Mapping[str, float]
-    thresholds: Mapping[str, float]
+    name: str
+    view: View
+    work: Plan | Elementwise
+    out: Tensor
+    total: TensorSum
 
 
 class Merge:
     """One merge. Construction checks everything a merge needs; `tensors` does the work, as often as it is asked."""
 
-    def __init__(self, recipe: Recipe, models: Models, *, chunk: int = CHUNK) -> None:
+    def __init__(
+        self, recipe: Recipe, models: Models, *, kernel: Kernel | None = None, batch_bytes: int = BATCH_BYTES
+    ) -> None:
         """Raises ConfigError, MergeError or SourceError where recipe and models do not fit."""
         check_recipe(recipe)
         models.check(recipe)
         self.recipe = recipe
-        self.models = models
-        self.names = models.tensor_names
-        self.shapes = models.shapes
+        self.frame: Frame = models.frame(recipe)
+        self.names = self.frame.names
+        self.shapes = self.frame.shapes
         self.dtype: torch.dtype = OUTPUT_DTYPES[recipe.dtype]
         self.sums = ModelSum()
         self._method = get_method(recipe.method)
-        self._options = option_values(recipe)
-        self._chunk = chunk
-        self._groups: dict[str, Group] = {name: group_of(recipe, models.n_layers, name) for name in self.names}
+        self._options = self._method.option_values(recipe.options)
+        self._kernel = kernel
+        self._batch_bytes = batch_bytes
+        self._digests = {ref.name: ref.digest for ref in recipe.sources}
+        self._groups: dict[str, Group] = {name: group_of(recipe, self.frame.n_layers, name) for name in self.names}
 
     @property
     def bytes(self) -> int:
         """Size of the merged weights."""
-        elements = sum(torch.Size(shape).numel() for shape in self.shapes.values())
-        return elements * self.dtype.itemsize
+        return sum(self._bytes(name) for name in self.names)
 
     @property
     def checksum(self) -> str:
@@ -75,68 +81,90 @@ class Merge:
         Raises MergeError naming a tensor whose merged values are not finite.
         """
         self.sums = ModelSum()
-        for name in self.names:
-            merged, done = self._merge(name)
-            self.sums.add(done)
-            yield name, merged
+        for batch in self._batches():
+            pieces = [self._piece(name) for name in batch]
+            self._run(pieces)
+            while pieces:
+                piece = pieces.pop(0)
+                self.sums.add(piece.total)
+                yield piece.name, piece.out.view(self.shapes[piece.name])
 
     def merge_tensor(self, name: str) -> Tensor:
         """One merged tensor by itself; it does not count towards the model's checksum. Raises as `tensors` does."""
-        return self._merge(name)[0]
+        piece = self._piece(name)
+        self._run([piece])
+        return piece.out.view(self.shapes[name])
 
-    def _merge(self, name: str) -> tuple[Tensor, TensorSum]:
-        merged = torch.empty(self.shapes[name], dtype=self.dtype)
-        flat = merged.view(-1)
-        done = TensorSum(name, self.dtype, tuple(merged.shape))
-        job = self._job(name)
-        for start, stop in self._runs(name):
-            run = self._method.merge(self._piece(job, start, stop))
-            self._refuse_not_finite(name, run)
-            flat[start:stop] = run
-            done.add(flat[start:stop], start)
-        return merged, done
+    def job(self, name: str) -> Job | None:
+        """What a kernel is given for a tensor; None where the method's work on it is no Plan."""
+        piece = self._piece(name)
+        return _job(piece, piece.work) if isinstance(piece.work, Plan) else None
 
-    def _runs(self, name: str) -> Iterator[tuple[int, int]]:
-        """Runs of whole rows where a row is short enough, so that adapters form no row twice."""
-        shape = self.shapes[name]
-        elements = torch.Size(shape).numel()
-        row = torch.Size(shape[1:]).numel()
-        step = self._chunk // row * row if 0 < row <= self._chunk else self._chunk
-        for start in range(0, elements, step):
-            yield start, min(start + step, elements)
+    def _batches(self) -> Iterator[list[str]]:
+        batch: list[str] = []
+        size = 0
+        for name in self.names:
+            if batch and size + self._bytes(name) > self._batch_bytes:
+                yield batch
+                batch, size = [], 0
+            batch.append(name)
+            size += self._bytes(name)
+        if batch:
+            yield batch
 
-    def _job(self, name: str) -> _Job:
+    def _bytes(self, name: str) -> int:
+        return torch.Size(self.shapes[name]).numel() * self.dtype.itemsize
+
+    def _piece(self, name: str) -> _Piece:
+        view = self._view(name)
+        out = torch.empty(view.n, dtype=self.dtype, device=view.base.device)
+        return _Piece(name, view, self._method.plan(view), out, TensorSum(name, self.dtype, view.shape))
+
+    def _run(self, pieces: list[_Piece]) -> None:
+        planned = [(piece, _job(piece, piece.work)) for piece in pieces if isinstance(piece.work, Plan)]
+        kernel = self._kernel or choose(pieces[0].out.device)
+        finite = kernel([job for _, job in planned])
+        for (piece, _), fine in zip(planned, finite, strict=True):
+            self._refuse_not_finite(piece.name, fine)
+        for piece in pieces:
+            if not isinstance(piece.work, Plan):
+                fine = reference.run_elementwise(piece.work, piece.out, piece.total)
+                self._refuse_not_finite(piece.name, fine)
+
+    def _view(self, name: str) -> View:
         group = self._groups[name]
-        values = {ref.name: source_values(self._method, group, ref.name) for ref in self.recipe.sources}
-        thresholds: dict[str, float] = {}
-        if self._method.thresholds is not None:
-            for source, own in values.items():
-                share = own[self._method.thresholds]
-                if own.get("weight", 1.0) != 0.0:
-                    thresholds[source] = threshold_of(self.models, source, name, share, list(self._runs(name)))
-        return _Job(name, values, merge_values(self._method, group), thresholds)
-
-    def _piece(self, job: _Job, start: int, stop: int) -> Piece:
-        base = self.models.base.values(job.tensor, start, stop)
-        sources = []
-        for ref in self.recipe.sources:
-            source = self.models.sources[ref.name]
-            sources.append(
-                SourcePiece(
-                    values=job.values[ref.name],
-                    read_delta=partial(source.delta, job.tensor, base, start, stop),
-                    read_weights=partial(source.weights, job.tensor, base, start, stop),
-                    stream=MaskStream(self.recipe.seed, ref.digest, job.tensor),
-                    start=start,
-                    length=stop - start,
-                    threshold=job.thresholds.get(ref.name, 0.0),
-                )
+        base = self.frame.base.stored(name)
+        if base is None:
+            raise MergeError("the base has no stored values", where=name)
+        flat = base.reshape(-1)
+        sources = tuple(
+            SourceView(
+                name=source_name,
+                values=source_values(self._method, group, source_name),
+                changes=source.changes(name),
+                stream=MaskStream(self.recipe.seed, self._digests[source_name], name),
+                base=flat,
+                load=partial(_operand, source, name),
             )
-        return Piece(base, tuple(sources), job.merge_values, self._options)
+            for source_name, source in self.frame.sources_of(name).items()
+        )
+        values = merge_values(self._method, group)
+        return View(name, tuple(self.shapes[name]), flat, sources, values, self._options, self.frame.kept)
 
-    def _refuse_not_finite(self, name: str, run: Tensor) -> None:
-        # rounding keeps order, so the extremes tell of every element, also of overflow in a narrow output dtype
-        extremes = torch.stack(torch.aminmax(run)).to(self.dtype)
-        if not bool(torch.isfinite(extremes).all()):
+    def _refuse_not_finite(self, name: str, finite: bool) -> None:
+        if not finite:
             hint = "Lower the weights, lambda or drop rates, or merge into a wider dtype."
             raise MergeError(f"the merge gives values {self.recipe.dtype} cannot hold", where=name, hint=hint)
+
+
+def _operand(source: Source, tensor: str) -> Operand:
+    stored = source.stored(tensor)
+    if stored is not None:
+        return Operand(stored.reshape(-1))
+    return Operand(source.whole_delta(tensor).view(-1), is_delta=True)
+
+
+def _job(piece: _Piece, plan: Plan) -> Job:
+    by_name = {source.name: source for source in piece.view.sources}
+    operands = tuple(by_name[term.source].operand for term in plan.terms)
+    return Job(piece.name, plan, piece.view.base, operands, piece.out, whole(piece.view.n), piece.total)

@@ -57,7 +57,7 @@ def _baseline(
         base=like.base,
         sources=like.sources,
         groups=(Group((0, space.models.n_layers), "all", values),),
-        options=get_method(method).options,
+        options=get_method(method).option_values({}),
         dtype=like.dtype,
         seed=like.seed,
         tokenizer=own,
@@ -68,7 +68,7 @@ def _baseline(
 def _computes(space: SearchSpace, name: str, values: Mapping[str, Value]) -> bool:
     """Whether the space's method, given these values, computes this baseline's merge."""
     method = space.method
-    if dict(space.options) != dict(method.options) or not set(values) <= {p.name for p in method.parameters}:
+    if space.options != method.option_values({}) or not set(values) <= {p.name for p in method.parameters}:
         return False
     if method.name in _SUMS:
         return True

@@ -7,9 +7,10 @@ from optuna.distributions import FloatDistribution
 
 from automerge.config import Bounds, ParameterSpace, SearchConfig
 from automerge.errors import ConfigError
+from automerge.merge.check import check_arity
 from automerge.merge.models import Models
 from automerge.merge.registry import Method, Parameter, get_method
-from automerge.recipe import MODULES, Group, Recipe, Value, make_recipe
+from automerge.recipe import MODULES, Group, Recipe, Setting, Value, make_recipe
 from automerge.space.grid import ALL, Grid, make_grid
 
 SHARED = ""  # stands for the source of a parameter that has one value for the whole merge, as lambda
@@ -37,6 +38,7 @@ class SearchSpace:
         self.config = config
         self.models = models
         self.method: Method = get_method(config.method)
+        check_arity(self.method, len(config.sources))
         self.options = _options(config, self.method)
         self.axes = tuple(_axes(config, self.method, models.n_layers))
         self.distributions: dict[str, FloatDistribution] = {
@@ -76,14 +78,11 @@ class SearchSpace:
         return params
 
 
-def _options(config: SearchConfig, method: Method) -> dict[str, bool]:
-    unknown = sorted(set(config.options) - set(method.options))
-    if unknown:
-        raise ConfigError(
-            f"{method.name} has no option {unknown[0]!r}; it has: {', '.join(method.options) or 'none'}",
-            where="options",
-        )
-    return {**method.options, **config.options}
+def _options(config: SearchConfig, method: Method) -> dict[str, Setting]:
+    try:
+        return method.option_values(config.options)
+    except ConfigError as error:
+        raise ConfigError(error.message, where="options", hint=error.hint) from None
 
 
 def _axes(config: SearchConfig, method: Method, n_layers: int) -> list[Axis]:

@@ -381,7 +381,7 @@ def test_a_device_that_is_not_there(models: Models, device: str) -> None:
 
 
 def test_a_merge_that_fails_before_it_starts_serves_nothing(models: Models, served: TransformersEngine) -> None:
-    with pytest.raises(MergeError, match="sum of the weights, which is 0"):
+    with pytest.raises(MergeError, match="the sum of the weights is to be divided by, and is 0"):
         served.apply(recipe_of(models, "linear", {"weight": dict.fromkeys(models.sources, 0.0)}))
     with pytest.raises(EngineError, match="no weights are applied: call apply first, and again after one that failed"):
         served.generate(prompts(served), Sampling())

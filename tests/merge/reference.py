@@ -24,6 +24,12 @@ def lane(seed: int, source: str, tensor: str, i: int) -> int:
     return word >> 16 if i & 1 else word & 0xFFFF
 
 
+def pairs(bits: Sequence[int]) -> list[int]:
+    """16-bit elements as 32-bit words."""
+    padded = [*bits, 0]
+    return [padded[i] | padded[i + 1] << 16 for i in range(0, len(bits), 2)]
+
+
 def sums(bits: Sequence[int], first: int = 0) -> tuple[int, int]:
     a = b = 0
     for j, value in enumerate(bits, first):

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automerge.merge.hash32 import counter, mix_, signed
 from automerge.merge.masks import BLOCK, LANES, MaskStream, drop_level, keep_rate
 from tests.merge import reference
 
@@ -71,6 +72,45 @@ def test_streams_are_independent(other: MaskStream) -> None:
     for shift in (0, 1, 2, 1000):
         agree = float((one[shift:] == two[: N - shift]).double().mean())
         assert abs(agree - 0.5) < 6 * 0.5 / N**0.5
+
+
+def test_a_source_and_a_tensor_more_change_nothing_of_the_others() -> None:
+    """Twenty streams (sources × tensors), pairwise: the share of elements dropped in both is p²."""
+    streams = [MaskStream(3, f"{source:064x}", f"t{tensor}") for source in range(4) for tensor in range(5)]
+    dropped = torch.stack([stream.dropped(drop_level(0.3), 0, N) for stream in streams]).double()
+    both = dropped @ dropped.T / N
+    p = float(drop_level(0.3)) / LANES
+    spread = (p * p * (1 - p * p) / N) ** 0.5
+    off = both[~torch.eye(len(streams), dtype=torch.bool)]
+    assert float((off - p * p).abs().max()) < 5 * spread
+
+
+def test_the_two_lanes_of_a_word_are_independent() -> None:
+    lanes = (STREAM.lanes(0, 1 << 21).to(torch.int64) + 32768) >> 12
+    table = torch.bincount(lanes[::2] * 16 + lanes[1::2], minlength=256).double()
+    expected = (1 << 20) / 256
+    assert 150 < float(((table - expected) ** 2 / expected).sum()) < 370  # chi-square, 255 degrees of freedom
+
+
+@pytest.mark.parametrize("bit", [0, 1, 7, 16, 31])
+def test_one_bit_of_the_first_key_changes_half_of_the_bits(bit: int) -> None:
+    """Avalanche. The second key enters in mid-hash and has less of it: 64 bits of sha256 never lie close by chance."""
+    one, other = (mix_(counter(0, 1 << 14).bitwise_xor_(signed(0x1234567 ^ flip)), 77) for flip in (0, 1 << bit))
+    changed = (one ^ other).to(torch.int64) & 0xFFFFFFFF
+    shares = torch.stack([(changed >> k & 1).double().mean() for k in range(32)])
+    assert float((shares - 0.5).abs().max()) < 0.05
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_the_rate_and_the_lags_at_length(p: float) -> None:
+    n = 1 << 26
+    dropped = STREAM.dropped(drop_level(p), 0, n)
+    rate = drop_level(p) / LANES
+    assert abs(float(dropped.sum()) / n - rate) < 5 * (rate * (1 - rate) / n) ** 0.5
+    for lag in (1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 63, 64, 127, 576, 1536, 4096, 65536, 1 << 20):
+        both = float((dropped[lag:] & dropped[:-lag]).sum()) / (n - lag)
+        assert abs(both - rate * rate) < 5 * (rate * rate * (1 - rate * rate) / n) ** 0.5, lag
 
 
 def test_every_lane_value_occurs_evenly() -> None:

@@ -122,7 +122,7 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
     ),
     (
         lambda f: change(f / WEIGHTS, model_embed_tokens_weight=torch.ones(70, 32)),
-        "a vocabulary of 70 tokens, the base's has 64",
+        "lm_head.weight has 64 rows, but model.embed_tokens.weight has 70",
     ),
     (
         lambda f: change(f / WEIGHTS, model_norm_weight=torch.ones(32, dtype=torch.int64)),

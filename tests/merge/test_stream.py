@@ -13,62 +13,10 @@ import torch
 from automerge.errors import ConfigError, MergeError, SourceError
 from automerge.merge import Merge, Models, method_names, models_of, open_models
 from automerge.merge.checksum import ModelSum, tensor_sum
-from automerge.merge.thresholds import threshold_of
 from automerge.recipe import Group, parse_recipe
 from tests.merge.helpers import merged, recipe_of, write_model
 
 WEIGHT = {"code": 0.7, "math": -0.4, "writing": 0.5}
-SHARE = {"code": 0.3, "math": 0.6, "writing": 0.9}
-VALUES = {
-    "linear": {"weight": WEIGHT},
-    "task_arithmetic": {"weight": WEIGHT, "lambda": 0.9},
-    "ties": {"weight": WEIGHT, "density": SHARE},
-    "dare_linear": {"weight": WEIGHT, "drop": SHARE},
-    "dare_ties": {"weight": WEIGHT, "drop": SHARE, "lambda": 1.1},
-}
-
-
-@pytest.mark.parametrize("method", method_names())
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_runs_and_threads_do_not_show(family: Models, method: str, dtype: str) -> None:
-    recipe = recipe_of(family, method, VALUES[method], dtype=dtype, seed=5)
-    tensors, checksum = merged(recipe, family)
-    for chunk in (100, 1000) if dtype == "bfloat16" else (333,):
-        assert merged(recipe, family, chunk=chunk)[1] == checksum
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1 if threads > 1 else 2)
-        assert merged(recipe, family)[1] == checksum
-    finally:
-        torch.set_num_threads(threads)
-    sums = ModelSum()
-    for name, tensor in reversed(tensors.items()):
-        assert str(tensor.dtype) == f"torch.{dtype}"
-        sums.add(tensor_sum(name, tensor))
-    assert sums.hexdigest() == checksum
-
-
-def test_another_process_gives_the_same_bytes(family: Models) -> None:
-    recipe = recipe_of(family, "dare_ties", VALUES["dare_ties"])
-    code = (
-        "import sys; from automerge.merge import Merge, models_of; from automerge.recipe import parse_recipe\n"
-        "recipe = parse_recipe(sys.stdin.read()); merge = Merge(recipe, models_of(recipe))\n"
-        "list(merge.tensors()); print(merge.checksum)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=recipe.to_json(),
-        capture_output=True,
-        text=True,
-        check=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            "PYTHONHASHSEED": "77",
-            "OMP_NUM_THREADS": "1",
-        },
-    )
-    assert done.stdout.strip() == merged(recipe, family)[1]
 
 
 def test_order_names_and_layers(family: Models) -> None:
@@ -80,7 +28,7 @@ def test_order_names_and_layers(family: Models) -> None:
     assert merge.bytes == 4 * sum(family.base.mapped(name).numel() for name in names)
 
 
-@pytest.mark.parametrize("method", [name for name in method_names() if name != "linear"])
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "dare_linear", "dare_ties"])
 def test_weight_zero_gives_the_base(family: Models, method: str) -> None:
     tensors, _ = merged(recipe_of(family, method, {"weight": dict.fromkeys(WEIGHT, 0.0)}), family)
     for name, tensor in tensors.items():
@@ -128,18 +76,6 @@ def test_the_mask_follows_content_not_names(folders: dict[str, str]) -> None:
     assert len(seeds) == 3
 
 
-def test_odd_shapes(tmp_path: Path) -> None:
-    shapes = [(), (0,), (1,), (3, 0, 2), (1, 1), (2, 3, 5), (0, 4), (17,)]
-    base = {f"t{n}": torch.full(shape, 1.0) for n, shape in enumerate(shapes)}
-    fine = {name: tensor + 0.5 for name, tensor in base.items()}
-    models = open_models(str(write_model(tmp_path / "base", base)), {"x": str(write_model(tmp_path / "x", fine))})
-    for method in method_names():
-        tensors, checksum = merged(recipe_of(models, method), models)
-        for name, tensor in fine.items():
-            assert torch.equal(tensors[name], tensor)
-        assert merged(recipe_of(models, method), models, chunk=1)[1] == checksum
-
-
 def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     base = {"a": torch.ones(4), "b": torch.full((4,), 3e38)}
     fine = {"a": torch.ones(4) * 2, "b": torch.full((4,), -3e38)}
@@ -162,16 +98,6 @@ def test_the_checksum_waits_for_the_last_tensor(family: Models) -> None:
         assert torch.equal(merge.merge_tensor(name), tensors[name])
     list(merge.tensors())
     assert merge.checksum == first
-
-
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.25, 0.5, 0.999, 1.0])
-def test_thresholds_are_exact(family: Models, share: float) -> None:
-    name = "model.layers.0.mlp.up_proj.weight"
-    delta = (family.sources["code"].mapped(name) - family.base.mapped(name)).abs().numpy().reshape(-1)
-    kept = int(share * delta.size)
-    threshold = threshold_of(family, "code", name, share, [(0, 1000), (1000, delta.size)])
-    assert int((delta >= np.float32(threshold)).sum()) == kept
-    assert threshold_of(family, "math", "model.norm.weight", 0.5, [(0, 32)]) == 0.0  # untouched by the adapter
 
 
 def test_models_of_a_recipe(family: Models, folders: dict[str, str]) -> None:

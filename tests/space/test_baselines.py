@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from automerge.config import AVERAGES
-from automerge.merge import Models, method_names
+from automerge.errors import ConfigError
+from automerge.merge import Models, get_method, method_names
 from automerge.space.baselines import Baseline, baselines
 from automerge.space.space import SearchSpace
 from tests.merge.helpers import merged, recipe_of
@@ -41,9 +42,14 @@ def weights(models: Models, name: str) -> dict[str, torch.Tensor]:
     """A model's own tensors, fp32: the base's, or a source's."""
     taken = {}
     for tensor, shape in models.shapes.items():
-        base = models.base.mapped(tensor).float().reshape(-1)
-        flat = base if name == "base" else models.sources[name].weights(tensor, base, 0, base.numel())
-        taken[tensor] = flat.reshape(shape).clone()
+        base = models.base.mapped(tensor).float()
+        source = models.base if name == "base" else models.sources[name]
+        stored = source.stored(tensor)
+        if stored is not None:
+            taken[tensor] = stored.float().clone()
+        else:
+            taken[tensor] = base + source.whole_delta(tensor) if source.changes(tensor) else base.clone()
+        assert tuple(taken[tensor].shape) == shape
     return taken
 
 
@@ -51,8 +57,17 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_methods_here_are_all_methods() -> None:
-    assert set(POINTS) == set(WIDE) == set(method_names())
+@pytest.mark.parametrize("method", sorted(set(method_names()) - set(WIDE)))
+def test_no_baseline_is_a_point_of_the_other_methods(family: Models, method: str) -> None:
+    declared = get_method(method)
+    if not declared.parameters:
+        return  # nothing to search
+    ranges = {parameter.name: list(parameter.suggested) for parameter in declared.parameters}
+    if declared.sources[1] is not None:
+        with pytest.raises(ConfigError, match=f"{method} takes .*source.*, got 3"):
+            space_of(family, method, parameters=ranges)
+    else:
+        assert points(space_of(family, method, parameters=ranges)) == set()
 
 
 @pytest.mark.parametrize("method", sorted(WIDE))
@@ -164,7 +179,7 @@ def test_dare_drops_as_much_as_its_name_says(family: Models, drop: float) -> Non
         family,
         "dare_linear",
         {"weight": dict.fromkeys(ALONE, 1.0), "drop": dict.fromkeys(ALONE, drop)},
-        options={"rescale": True},
+        options=get_method("dare_linear").option_values({}),
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 
 from automerge.errors import ConfigError
-from automerge.merge import Merge, Models
+from automerge.merge import Merge, Models, get_method
 from automerge.merge.layout import group_of
 from automerge.recipe import Group
 from tests.space.helpers import space_of
@@ -77,7 +77,7 @@ def test_the_recipe_says_everything(family: Models) -> None:
     recipe = space.recipe(dict.fromkeys(space.distributions, 0.5))
     assert (recipe.method, recipe.seed, recipe.tokenizer, recipe.dtype) == ("dare_linear", 5, "code", "float16")
     assert (recipe.base, recipe.sources) == (family.base_ref, family.source_refs)
-    assert recipe.options == {"rescale": False}
+    assert recipe.options == get_method("dare_linear").option_values({"rescale": False})
     (group,) = recipe.groups
     assert (group.layers, group.modules) == ((0, 2), "all")
     assert group.values == {"weight": whole(0.5), "drop": whole(0.0), "lambda": 1.0}
@@ -211,11 +211,13 @@ def test_uniform(family: Models, parameters: Any, values: Any, inside: bool) -> 
             "has one value for the whole merge, not one a source",
         ),
         ({"parameters": {"weight": 1}}, "parameters", "nothing to search: every parameter is fixed"),
-        ({"options": {"normalise": True}}, "options", "dare_linear has no option 'normalise'; it has: rescale"),
+        ({"options": {"normalise": True}}, "options", "dare_linear has no option 'normalise'\nDid you mean normalize?"),
+        ({"options": {"rescale": "some"}}, "options", "option rescale: expected true or false, got 'some'"),
+        ({"options": {"dialect": "fancy"}}, "options", "option dialect: expected papers or mergekit, got 'fancy'"),
         (
             {"method": "task_arithmetic", "options": {"rescale": True}},
             "options",
-            "task_arithmetic has no option 'rescale'; it has: none",
+            "task_arithmetic has no option 'rescale'",
         ),
     ],
 )

@@ -1,31 +1,27 @@
 """DARE: drop delta elements at random, rescale the rest, add. Paper: arXiv:2311.03099 (L. Yu et al., 2024), eqs. 1–3.
 
-    merged = θ + λ Σ w_i m_i δ_i ÷ (1 − p_i)      (the division only with `rescale`)
-m_i is 0 with probability p_i, else 1 (masks.py). p_i is taken in steps of 1/65536.
+    merged = θ + λ Σ w_i m_i δ_i ÷ (1 − p_i) ÷ D      (the first division only with `rescale`)
+m_i is 0 with probability p_i, else 1 (masks.py). p_i is taken in steps of 1/65536. D is 1, or Σ w_i with `normalize`.
+`dialect: mergekit` rescales each tensor to its norm before the drop, Σ|δ| ÷ Σ|mδ| (`rescale_norm`: l1; l2; linf, the
+largest magnitude), in place of 1 ÷ (1 − p).
 """
 
-from torch import Tensor
+from automerge.merge.methods.parts import (
+    NORMALIZE_OFF,
+    RESCALE,
+    RESCALE_NORM,
+    check_rescale_norm,
+    dare_terms,
+    sum_of_weights,
+)
+from automerge.merge.plan import Plan
+from automerge.merge.registry import DIALECT, DROP, LAMBDA, WEIGHT, Method, register
+from automerge.merge.view import View
 
-from automerge.merge.masks import drop_level
-from automerge.merge.piece import Piece
-from automerge.merge.registry import DROP, LAMBDA, WEIGHT, Method, register
-from automerge.merge.steps import add_to_base, coefficient, drop, scale, total
 
-
-def merge(piece: Piece) -> Tensor:
-    """fp32 [n]."""
-    contributions = []
-    for source in piece.sources:
-        weight = source.values["weight"]
-        delta = source.read_delta() if weight != 0.0 else None
-        if delta is None:
-            continue
-        level = drop_level(source.values["drop"])
-        contribution = scale(delta, coefficient(weight, level, piece.options["rescale"]))
-        if level:
-            drop(contribution, source.dropped(level, contribution))
-        contributions.append(contribution)
-    return add_to_base(piece.base, total(contributions, piece.base), piece.values["lambda"])
+def plan(view: View) -> Plan:
+    """A weighted sum of thinned deltas."""
+    return Plan("delta", dare_terms(view), divisor=sum_of_weights(view), factor=view.values["lambda"])
 
 
 register(
@@ -34,7 +30,8 @@ register(
         about="base plus weighted task vectors, randomly thinned and rescaled",
         paper="arXiv:2311.03099",
         parameters=(WEIGHT, DROP, LAMBDA),
-        options={"rescale": True},
-        merge=merge,
+        options=(DIALECT, NORMALIZE_OFF, RESCALE, RESCALE_NORM),
+        plan=plan,
+        check=check_rescale_norm,
     )
 )

@@ -3,34 +3,20 @@
     δ̂_i   = m_i δ_i ÷ (1 − p_i)      (the division only with `rescale`)
     sign   = + where Σ w_i δ̂_i ≥ 0, else −
     merged = θ + λ Σ_agree w_i δ̂_i ÷ Σ_agree w_i      (the division only with `normalize`)
-The divisor sums the weights w_i, not the rescaled ones.
+The divisor sums the weights w_i, not the rescaled ones. `dialect: mergekit` rescales each tensor to its norm before the
+drop (`rescale_norm`: l1, l2 or linf), and does not normalize unless told to.
 """
 
-from torch import Tensor
-
-from automerge.merge.masks import drop_level
-from automerge.merge.piece import Piece
-from automerge.merge.registry import DROP, LAMBDA, WEIGHT, Method, register
-from automerge.merge.steps import add_to_base, coefficient, combine, drop, elect, scale
+from automerge.merge.methods.parts import NORMALIZE_AGREED, RESCALE, RESCALE_NORM, check_rescale_norm, dare_terms
+from automerge.merge.plan import Plan
+from automerge.merge.registry import DIALECT, DROP, LAMBDA, WEIGHT, Method, register
+from automerge.merge.view import View
 
 
-def merge(piece: Piece) -> Tensor:
-    """fp32 [n]."""
-    contributions, weights = [], []
-    for source in piece.sources:
-        weight = source.values["weight"]
-        delta = source.read_delta() if weight != 0.0 else None
-        if delta is None:
-            continue
-        level = drop_level(source.values["drop"])
-        contribution = scale(delta, coefficient(weight, level, piece.options["rescale"]))
-        if level:
-            drop(contribution, source.dropped(level, contribution))
-        contributions.append(contribution)
-        weights.append(weight)
-    positive = elect(contributions, piece.base)
-    merged = combine(contributions, weights, positive, piece.options["normalize"])
-    return add_to_base(piece.base, merged, piece.values["lambda"])
+def plan(view: View) -> Plan:
+    """Thinned deltas, with election."""
+    divide = bool(view.options["normalize"])
+    return Plan("delta", dare_terms(view), elect=True, divide=divide, factor=view.values["lambda"])
 
 
 register(
@@ -39,7 +25,8 @@ register(
         about="task vectors randomly thinned and rescaled, averaged where their signs agree",
         paper="arXiv:2311.03099, arXiv:2306.01708",
         parameters=(WEIGHT, DROP, LAMBDA),
-        options={"normalize": True, "rescale": True},
-        merge=merge,
+        options=(DIALECT, NORMALIZE_AGREED, RESCALE, RESCALE_NORM),
+        plan=plan,
+        check=check_rescale_norm,
     )
 )

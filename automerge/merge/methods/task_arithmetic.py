@@ -1,25 +1,19 @@
 """Task arithmetic: the weighted sum of the task vectors. Paper: arXiv:2212.04089 (G. Ilharco et al., 2023).
 
-    merged = θ + λ Σ w_i δ_i
-Nothing is dropped, trimmed or normalized.
+    merged = θ + λ Σ w_i δ_i ÷ D,   D = Σ w_i with `normalize` (1 where that is below 1e-8 in magnitude), else 1
+Nothing is dropped or trimmed. mergekit's is the same.
 """
 
-from torch import Tensor
-
-from automerge.merge.piece import Piece
+from automerge.merge.methods.parts import NORMALIZE_OFF, sum_of_weights
+from automerge.merge.plan import Plan, Term
 from automerge.merge.registry import LAMBDA, WEIGHT, Method, register
-from automerge.merge.steps import add_to_base, scale, total
+from automerge.merge.view import View
 
 
-def merge(piece: Piece) -> Tensor:
-    """fp32 [n]."""
-    contributions = []
-    for source in piece.sources:
-        weight = source.values["weight"]
-        delta = source.read_delta() if weight != 0.0 else None
-        if delta is not None:
-            contributions.append(scale(delta, weight))
-    return add_to_base(piece.base, total(contributions, piece.base), piece.values["lambda"])
+def plan(view: View) -> Plan:
+    """A weighted sum of deltas."""
+    terms = tuple(Term(source.name, source.values["weight"]) for source in view.active())
+    return Plan("delta", terms, divisor=sum_of_weights(view), factor=view.values["lambda"])
 
 
 register(
@@ -28,6 +22,7 @@ register(
         about="base plus weighted task vectors",
         paper="arXiv:2212.04089",
         parameters=(WEIGHT, LAMBDA),
-        merge=merge,
+        options=(NORMALIZE_OFF,),
+        plan=plan,
     )
 )

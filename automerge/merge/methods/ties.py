@@ -3,29 +3,36 @@
     δ̂_i   = δ_i where |δ_i| is among the int(density_i · n) largest of its tensor, else 0 (equal ones stay together)
     sign   = + where Σ w_i δ̂_i ≥ 0, else −
     merged = θ + λ Σ_agree w_i δ̂_i ÷ Σ_agree w_i      (the division only with `normalize`)
-Signs are elected on weighted deltas, so a negative weight flips a vote (PEFT elects before it weights).
+Signs are elected on weighted deltas, so a negative weight flips a vote (PEFT elects before it weights). With `rescale`,
+which the paper has not, δ̂ is scaled to δ's norm. `dialect: mergekit` keeps at least one element unless the density is
+0; mergekit itself keeps, among elements equal to the threshold, the first ones only.
 """
 
-from torch import Tensor
+from automerge.merge.methods.parts import NORMALIZE_ON, RESCALE_NORM, RESCALE_OFF, norm_ratio
+from automerge.merge.orders import kth_largest
+from automerge.merge.plan import Band, Plan, Term
+from automerge.merge.registry import DENSITY, DIALECT, LAMBDA, WEIGHT, Method, register
+from automerge.merge.view import SourceView, View
 
-from automerge.merge.piece import Piece
-from automerge.merge.registry import DENSITY, LAMBDA, WEIGHT, Method, register
-from automerge.merge.steps import add_to_base, combine, elect, scale, trim
+
+def plan(view: View) -> Plan:
+    """Trimmed deltas, with election."""
+    terms = tuple(_term(view, source) for source in view.active())
+    divide = bool(view.options["normalize"])
+    return Plan("delta", terms, elect=True, divide=divide, factor=view.values["lambda"])
 
 
-def merge(piece: Piece) -> Tensor:
-    """fp32 [n]."""
-    contributions, weights = [], []
-    for source in piece.sources:
-        weight = source.values["weight"]
-        delta = source.read_delta() if weight != 0.0 else None
-        if delta is None:
-            continue
-        contributions.append(trim(scale(delta, weight), delta, source.threshold))
-        weights.append(weight)
-    positive = elect(contributions, piece.base)
-    merged = combine(contributions, weights, positive, piece.options["normalize"])
-    return add_to_base(piece.base, merged, piece.values["lambda"])
+def _term(view: View, source: SourceView) -> Term:
+    weight, density = source.values["weight"], source.values["density"]
+    kept = int(density * view.n)
+    if view.mergekit and density > 0.0:
+        kept = max(1, kept)
+    threshold = kth_largest(source.delta, kept, view.kept)
+    if threshold == 0.0:
+        return Term(source.name, weight, weight)
+    mask = Band(threshold)
+    factor = weight * norm_ratio(view, source, mask) if view.options["rescale"] else weight
+    return Term(source.name, factor, weight, mask)
 
 
 register(
@@ -34,8 +41,7 @@ register(
         about="task vectors trimmed to their largest elements, averaged where their signs agree",
         paper="arXiv:2306.01708",
         parameters=(WEIGHT, DENSITY, LAMBDA),
-        options={"normalize": True},
-        merge=merge,
-        thresholds="density",
+        options=(DIALECT, NORMALIZE_ON, RESCALE_OFF, RESCALE_NORM),
+        plan=plan,
     )
 )

@@ -71,20 +71,24 @@ class Checkpoint:
         """The tensor in its stored dtype and shape, a read-only view of the file."""
         return self._open[self._file_of[tensor]].mapped(tensor)
 
+    def changes(self, tensor: str) -> bool:
+        """True: a full model may differ everywhere."""
+        return True
+
+    def stored(self, tensor: str) -> Tensor:
+        """See Source."""
+        view = self._views.get(tensor)
+        if view is None:
+            view = self._views[tensor] = self.mapped(tensor)
+        return view
+
     def values(self, tensor: str, start: int, stop: int) -> Tensor:
         """fp32 [stop − start]: a copy of the flat elements start … stop − 1."""
-        flat = self._views.get(tensor)
-        if flat is None:
-            flat = self._views[tensor] = self.mapped(tensor).reshape(-1)
-        return flat[start:stop].to(torch.float32, copy=True)
+        return self.stored(tensor).view(-1)[start:stop].to(torch.float32, copy=True)
 
-    def delta(self, tensor: str, base: Tensor, start: int, stop: int) -> Tensor | None:
-        """fp32 [stop − start]: this model − base, where `base` holds the base's values of the same elements."""
-        return self.values(tensor, start, stop).sub_(base)
-
-    def weights(self, tensor: str, base: Tensor, start: int, stop: int) -> Tensor:
-        """fp32 [stop − start]: this model's values; `base` is not needed."""
-        return self.values(tensor, start, stop)
+    def whole_delta(self, tensor: str) -> Tensor:
+        """Never needed: a checkpoint's values are stored."""
+        raise NotImplementedError("a checkpoint has weights, not a delta")
 
 
 def _owners(files: Mapping[str, SafeFile], listed: Mapping[str, str] | None, folder: Path) -> dict[str, str]:

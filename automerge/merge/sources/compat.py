@@ -1,52 +1,90 @@
 """Whether a full checkpoint fits the base: architecture, tensor names and shapes. Nothing is skipped in silence.
 
-Names and shapes must be equal. One exception: where the base ties its embeddings (its config.json says so, or is silent
-and there is no head), `lm_head.weight` is a copy of the embedding, in the base or a source. It is left out of the merge
-if it equals that model's own embedding bit for bit, else the model is refused.
+Names and shapes must be equal, with two exceptions.
+- The number of rows of embeddings and head, one a token, may differ; the tokenizers say which row is which
+  (merge/vocabulary.py).
+- A head may be tied to the embedding in one model and not in another. Where config.json ties them (or is silent, and
+  there is no head), a stored `lm_head.weight` is a copy of the embedding: it is left out if it equals it bit for bit,
+  else the model is refused, for it says two things. A source's head that is not tied but equals its embedding is left
+  out where the base's is tied. What a merge of tied and untied models gives is said in merge/models.py.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from automerge.errors import SourceError
-from automerge.merge.layout import FIRST
+from automerge.merge.embeddings import HEAD as HEAD
+from automerge.merge.embeddings import POSITIONS as POSITIONS
+from automerge.merge.embeddings import input_of, is_tied, row_tensors, rows_of
 from automerge.merge.sources.checkpoint import Checkpoint
+from automerge.merge.tokenizers import has_tokenizer
 
-HEAD = "lm_head.weight"
-POSITIONS = frozenset({"wpe"})
+Shapes = dict[str, tuple[int, ...]]
 
 
-def merged_shapes(model: Checkpoint, base: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """The tensors that take part in a merge: all but a tied copy of the embedding. Raises SourceError, see above."""
+def merged_shapes(model: Checkpoint, base: Checkpoint) -> Shapes:
+    """The model's tensors that take part in a merge: all but a copy of the embedding. Raises SourceError, see above."""
     shapes = dict(model.shapes)
-    tied = base.config.get("tie_word_embeddings", HEAD not in base.shapes)
-    if HEAD not in shapes or not tied:
+    if HEAD not in shapes:
         return shapes
-    embedding = _embedding(shapes)
-    if embedding is None or not torch.equal(model.mapped(embedding), model.mapped(HEAD)):
-        message = f"the base's embeddings are tied, but {HEAD} here differs from {embedding or 'every embedding'}"
-        raise SourceError(message, where=str(model.folder), hint="Was the head trained apart? Then it does not fit.")
-    del shapes[HEAD]
+    if is_tied(model.config, shapes):
+        if not _equal_head(model):
+            embedding = input_of(shapes) or "every embedding"
+            message = f"its config.json ties the embeddings, but {HEAD} here differs from {embedding}"
+            hint = "Was the head trained apart? Then set tie_word_embeddings to false there. If not, remove the head."
+            raise SourceError(message, where=str(model.folder), hint=hint)
+        del shapes[HEAD]
+    elif is_tied(base.config, base.shapes) and _equal_head(model):
+        del shapes[HEAD]
     return shapes
 
 
-def check_fits(base: Checkpoint, source: Checkpoint) -> None:
-    """Raises SourceError, naming the first thing that differs, where the source is not a fine-tune of the base."""
+def check_fits(base: Checkpoint, source: Checkpoint) -> Shapes:
+    """The source's tensors that take part. Raises SourceError, naming the first thing that differs, where the source
+    is not a fine-tune of the base."""
     where = str(source.folder)
     _check_architecture(base.config, source.config, where)
     ours, theirs = merged_shapes(base, base), merged_shapes(source, base)
-    _check_vocabulary(ours, theirs, where)
-    missing, extra = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
+    either = {HEAD} if is_tied(base.config, base.shapes) or is_tied(source.config, source.shapes) else set()
+    missing, extra = sorted(ours.keys() - theirs.keys() - either), sorted(theirs.keys() - ours.keys() - either)
     if missing:
         raise SourceError(f"{_some(missing)} of the base {_is(missing)} missing", where=where)
     if extra:
         raise SourceError(f"{_some(extra)} {_is(extra)} not in the base", where=where)
-    for tensor, shape in ours.items():
-        if theirs[tensor] != shape:
-            message = f"{tensor}: expected the base's shape {list(shape)}, got {list(theirs[tensor])}"
+    by_row = set(row_tensors(theirs))
+    for tensor in (name for name in ours if name in theirs):
+        skip = 1 if tensor in by_row else 0  # rows may differ in number
+        if theirs[tensor][skip:] != ours[tensor][skip:]:
+            message = f"{tensor}: expected the base's shape {list(ours[tensor])}, got {list(theirs[tensor])}"
             raise SourceError(message, where=where, hint="Sources must be fine-tunes of the base.")
+    _check_rows(theirs, where)
+    return theirs
+
+
+def check_vocabularies(
+    base: Mapping[str, tuple[int, ...]], source: Mapping[str, tuple[int, ...]], base_folder: Path, folder: Path
+) -> None:
+    """Raises SourceError where the embeddings have different numbers of rows and a tokenizer is missing."""
+    ours, theirs = rows_of(base), rows_of(source)
+    if ours == theirs:
+        return
+    for lacking in (folder, base_folder):
+        if not has_tokenizer(lacking):
+            whose = "it" if lacking == folder else f"the base, {base_folder},"
+            message = f"a vocabulary of {theirs} tokens, the base's has {ours} ({input_of(source)})"
+            hint = "Put the model's own tokenizer.json there: its tokens say which embedding row is which."
+            raise SourceError(f"{message}, and {whose} has no tokenizer", where=str(folder), hint=hint)
+
+
+def _check_rows(shapes: Shapes, where: str) -> None:
+    rows = rows_of(shapes)
+    for tensor in row_tensors(shapes):
+        if rows is not None and shapes[tensor][:1] != (rows,):
+            message = f"{tensor} has {shapes[tensor][0]} rows, but {input_of(shapes)} has {rows}"
+            raise SourceError(message, where=where, hint="Embedding and head must have a row for the same tokens.")
 
 
 def _check_architecture(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -> None:
@@ -56,20 +94,9 @@ def _check_architecture(ours: Mapping[str, Any], theirs: Mapping[str, Any], wher
             raise SourceError(message, where=where, hint="Sources must be fine-tunes of the base.")
 
 
-def _check_vocabulary(ours: Mapping[str, tuple[int, ...]], theirs: Mapping[str, tuple[int, ...]], where: str) -> None:
-    embedding = _embedding(ours)
-    if embedding is None or embedding not in theirs or ours[embedding][:1] == theirs[embedding][:1]:
-        return
-    message = f"a vocabulary of {theirs[embedding][0]} tokens, the base's has {ours[embedding][0]} ({embedding})"
-    hint = "Models of different vocabularies cannot be merged yet; give the source the base's tokenizer."
-    raise SourceError(message, where=where, hint=hint)
-
-
-def _embedding(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    for tensor, shape in shapes.items():
-        if len(shape) == 2 and set(tensor.split(".")) & (FIRST - POSITIONS):
-            return tensor
-    return None
+def _equal_head(model: Checkpoint) -> bool:
+    embedding = input_of(model.shapes)
+    return embedding is not None and torch.equal(model.mapped(embedding), model.mapped(HEAD))
 
 
 def _some(names: list[str]) -> str:

@@ -1,0 +1,76 @@
+"""The CPU's kernel: all jobs' chunks in one table, shared out among threads that run compiled code. Bytes as reference.py.
+
+The weights are read once; rounding, checksum and the search for values that are not finite happen in the same pass.
+Compiled code holds no interpreter lock, and the threads are Python's own and live for one call: unlike numba's pools
+they survive a fork, may be started from several threads at once, and get along with torch's. Each takes the next run of
+chunks when it is done with one, so a core that others use as well holds nobody up.
+
+Values that are not finite are told, but their bytes may differ from the reference's: a merge that has some is refused.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from automerge.merge.checksum import U64
+from automerge.merge.kernels.cpu_table import Shape, Tables, tables
+from automerge.merge.kernels.job import Job
+
+RUN = 32  # chunks a thread takes at once: 2^19 elements, about a tenth of a millisecond
+
+
+def run(jobs: Sequence[Job], *, threads: int | None = None) -> list[bool]:
+    """See kernels.job.Kernel. `threads`: torch.get_num_threads() by default.
+
+    Raises MergeError where a buffer is not a contiguous CPU tensor of its job's length and a known dtype, or where
+    16-bit elements are cut inside a pair.
+    """
+    table, parts = tables(jobs)
+    sums = np.zeros((len(table.chunks), 3), np.int64)  # Σ t, Σ t · (2j + 1), whether something is not finite
+    _share_out([_task(table, sums, *piece) for part in parts for piece in _cut(*part)], threads)
+    owners = table.chunks[:, 0]
+    gathered = np.zeros((len(jobs), 3), np.int64)
+    np.add.at(gathered, owners, sums)  # int64 wraps around
+    for job, (a, b, _) in zip(jobs, gathered.tolist(), strict=True):
+        job.total.add_sums(a & U64, b & U64)
+    return [not faults for faults in gathered[:, 2].tolist()]
+
+
+def _cut(shape: Shape | None, first: int, end: int) -> list[tuple[Shape | None, int, int]]:
+    return [(shape, start, min(start + RUN, end)) for start in range(first, end, RUN)]
+
+
+def _task(
+    table: Tables, sums: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", shape: Shape | None, first: int, end: int
+) -> Callable[[], None]:
+    from automerge.merge.kernels.cpu_fused import fused
+    from automerge.merge.kernels.cpu_steps import run_chunks
+
+    compiled = run_chunks if shape is None else fused(shape)
+    return lambda: compiled(table, first, end, sums)
+
+
+def _share_out(tasks: Sequence[Callable[[], None]], threads: int | None) -> None:
+    """Runs the tasks, each once, on this thread and others. Raises what a task raised."""
+    numbers = itertools.count()  # the interpreter lock makes `next` safe
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not raised and (number := next(numbers)) < len(tasks):
+                tasks[number]()
+        except BaseException as error:
+            raised.append(error)
+
+    wanted = torch.get_num_threads() if threads is None else threads
+    helpers = [threading.Thread(target=work) for _ in range(min(wanted, len(tasks)) - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    if raised:
+        raise raised[0]

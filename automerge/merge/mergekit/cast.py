@@ -1,0 +1,130 @@
+"""The models of a mergekit config, named: which is the base, which are sources, and under what name and path.
+
+mergekit knows models by path alone. Here each gets the name of its folder or repository, numbered where two are alike,
+and where the order of three or more is not that of their names, for sums are taken in the order of the names.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from automerge.config import locate
+from automerge.errors import ConfigError
+from automerge.merge.mergekit.schema import Input, MergekitConfig, ModelName
+from automerge.merge.mergekit.table import Known
+from automerge.recipe import UNION
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Cast:
+    """`base`, `sources`: what open_models takes. `names`: each model as the file gives it → its name.
+
+    `theta`: whether the base is θ to the method; where it is not, it only lends config, tokenizer and tensor names, and
+    is what adapters are over, else the first model.
+    """
+
+    base: str
+    sources: Mapping[str, str]
+    names: Mapping[ModelName, str]
+    theta: bool
+
+    def name_of(self, model: ModelName) -> str | None:
+        """The model's name; None where the config does not merge it."""
+        return self.names.get(model)
+
+
+def cast_of(config: MergekitConfig, known: Known, path: Path) -> Cast:
+    """Raises ConfigError for a missing base, several bases, a model given twice, an adapter that cannot be used, or
+    too few or too many models."""
+    folder, where = path.resolve().parent, str(path)
+    given = list(dict.fromkeys(source.model for source in _inputs(config, where)))
+    base = _base_of(config, where)
+    if known.role == "base" and base is None:
+        hint = "Add base_model: the model that the others are fine-tunes of."
+        raise ConfigError(f"{config.merge_method} needs a base_model", where=where, hint=hint)
+    theta = base is not None and known.role != "input"
+    if base is not None and not theta and config.models and base not in given:
+        given.append(base)  # to mergekit it is a model like the others
+    frame = base if base is not None and theta else next((model for model in given if model.lora), base or given[0])
+    if theta and frame.lora:
+        hint = f"Merge the adapter first (merge_method: passthrough, models: [{{model: {frame}}}]); name that folder."
+        raise ConfigError(f"base_model: {frame} is an adapter over a model", where=where, hint=hint)
+    inputs = [model for model in given if not theta or model != frame]
+    names = _names(inputs, keep_order=len(inputs) > 2 or known.role == "optional")
+    sources = {names[model]: _locator(model, frame, folder, where) for model in inputs}
+    if theta:
+        names[frame] = BASE
+    _check_number(config, known, inputs, base if known.role == "base" else None, where)
+    return Cast(_path(frame.locator, folder), sources, names, theta)
+
+
+def _inputs(config: MergekitConfig, where: str) -> list[Input]:
+    """Every model listed, in order. Raises ConfigError for one that stands twice in one list."""
+    parts: list[list[Input]] = [[*part.sources] for part in config.slices or ()] or [config.models or []]
+    for number, part in enumerate(parts):
+        seen = [entry.model for entry in part]
+        for model in seen:
+            if seen.count(model) > 1:
+                place = f"slices[{number}]" if config.slices else "models"
+                raise ConfigError(f"{place}: {model} is there twice", where=where, hint="Give each model once.")
+    return [entry for part in parts for entry in part]
+
+
+def _base_of(config: MergekitConfig, where: str) -> ModelName | None:
+    found = [config.base_model] if config.base_model else []
+    found += [part.base_model for part in config.slices or () if part.base_model]
+    if len(set(found)) > 1:
+        names = ", ".join(str(model) for model in dict.fromkeys(found))
+        raise ConfigError(f"one base is supported, got {names}", where=where, hint="Merge in two steps.")
+    if found and not config.base_model and any(part.base_model is None for part in config.slices or ()):
+        raise ConfigError("some slices have a base_model and some have none", where=where, hint="Set it at the top.")
+    return found[0] if found else None
+
+
+def _check_number(
+    config: MergekitConfig, known: Known, inputs: list[ModelName], base: ModelName | None, where: str
+) -> None:
+    fewest, most = known.models
+    if not fewest <= len(inputs) <= (most if most is not None else len(inputs)):
+        number = f"{fewest}" if most == fewest else f"{fewest} to {most}" if most is not None else f"at least {fewest}"
+        besides = " besides the base" if base else ""
+        got = f"{len(inputs)} ({', '.join(map(str, inputs))})" if inputs else "none"
+        plural = "s" if number.split()[-1] != "1" else ""
+        message = f"{config.merge_method} takes {number} model{plural}{besides}, got {got}"
+        raise ConfigError(message, where=where)
+
+
+def _names(models: list[ModelName], *, keep_order: bool) -> dict[ModelName, str]:
+    """`keep_order`: sources are summed in the order of their names, and mergekit sums in the file's: where the two
+    differ, every name begins with its place."""
+    names: dict[ModelName, str] = {}
+    for model in models:
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path((model.lora or model.path).rstrip("/")).name).strip("-._")
+        stem = f"model-{stem}".rstrip("-") if stem in ("", BASE, UNION) else stem
+        name, number = stem, 2
+        while name in names.values():
+            name, number = f"{stem}-{number}", number + 1
+        names[model] = name
+    if keep_order and sorted(names.values()) != list(names.values()):
+        width = len(str(len(names)))
+        names = {model: f"{place:0{width}}-{name}" for place, (model, name) in enumerate(names.items(), 1)}
+    return names
+
+
+def _locator(model: ModelName, frame: ModelName, folder: Path, where: str) -> str:
+    if not model.lora:
+        return _path(model.locator, folder)
+    if _path(model.locator, folder) != _path(frame.locator, folder):
+        message = f"{model}: an adapter over another model than the base, {frame.locator}"
+        hint = f"Merge it first (merge_method: passthrough, models: [{{model: {model}}}]); name that folder."
+        raise ConfigError(message, where=where, hint=hint)
+    return _path(model.lora_locator, folder)
+
+
+def _path(text: str, folder: Path) -> str:
+    """A folder from where the command runs, as mergekit takes it, or from the config's folder; else a hub id."""
+    here = Path(text).expanduser()
+    return str(here.resolve()) if here.is_dir() else locate(text, folder)

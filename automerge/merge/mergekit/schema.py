@@ -1,0 +1,258 @@
+"""mergekit's YAML as closed, typed models. It knows the shape of the file; methods and models are for read.py.
+
+A parameter's setting is a number, switch or word; a list of them, which is a gradient over the layers; or conditions,
+[{filter, value}], the first that fits a tensor's name.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from automerge.config import Closed, read_yaml, validate
+from automerge.errors import ConfigError
+
+Scalar = bool | int | float | str
+Name = Annotated[str, Field(min_length=1)]
+
+
+class ModelName(Closed):
+    """A model: `path`, a folder or hub id, at a `revision`; `lora`, where given, is an adapter over it."""
+
+    path: Name
+    revision: str = ""
+    lora: str = ""
+    lora_revision: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return _split(data)
+        if isinstance(data, dict) and "model" in data:
+            extra = sorted(set(data) - {"model", "lora"})
+            if extra:
+                raise ValueError(f"{extra[0]}: not supported; name a model by its path alone")
+            return {**_split_one("path", data["model"]), **_split_one("lora", data.get("lora") or "")}
+        return data
+
+    def __str__(self) -> str:
+        return _joined(self.path, self.revision) + (f"+{_joined(self.lora, self.lora_revision)}" if self.lora else "")
+
+    @property
+    def locator(self) -> str:
+        """path or path@revision."""
+        return _joined(self.path, self.revision)
+
+    @property
+    def lora_locator(self) -> str:
+        """The adapter's path or path@revision, "" without one."""
+        return _joined(self.lora, self.lora_revision)
+
+
+def _joined(path: str, revision: str) -> str:
+    return f"{path}@{revision}" if revision else path
+
+
+def _split(text: str) -> dict[str, str]:
+    if Path(text).expanduser().is_dir():  # a folder may have any name
+        return {"path": text}
+    path, plus, lora = text.partition("+")
+    if plus and (not lora or "+" in lora):
+        raise ValueError(f"expected path or path+lora, got {text!r}")
+    return {**_split_one("path", path), **_split_one("lora", lora)}
+
+
+def _split_one(key: str, given: Any) -> dict[str, str]:
+    prefix = "" if key == "path" else "lora_"
+    if isinstance(given, dict):
+        return {key: str(given.get("path", "")), f"{prefix}revision": str(given.get("revision") or "")}
+    path, _, revision = str(given).partition("@")
+    if revision and Path(str(given)).expanduser().is_dir():
+        return {key: str(given)}
+    return {key: path, f"{prefix}revision": revision}
+
+
+class Condition(Closed):
+    """A value for the tensors whose name contains `filter`; for all without one, or with "*"."""
+
+    value: Scalar | list[Scalar]
+    filter: str | None = None
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return _refuse_nesting(value)
+
+    def fits(self, tensor: str) -> bool:
+        """Whether the tensor is meant."""
+        return self.filter is None or self.filter == "*" or self.filter in tensor
+
+
+def _refuse_nesting(value: Any) -> Any:
+    if isinstance(value, list):
+        if any(isinstance(entry, dict | list) or entry is None for entry in value):
+            raise ValueError("expected numbers, switches or words in a list, or only conditions {filter, value}")
+        if not value:
+            raise ValueError("the list is empty; leave the parameter out, or give it a value")
+    elif value is None or isinstance(value, dict):
+        raise ValueError("expected a number, a switch, a word or a list of them")
+    return value
+
+
+class Setting(Closed):
+    """A parameter's value as the file gives it: conditions in their order, one without a filter if it is plain."""
+
+    conditions: tuple[Condition, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {"conditions": (data,)}
+        if isinstance(data, list) and data and all(isinstance(entry, dict) for entry in data):
+            return {"conditions": tuple(data)}
+        return {"conditions": ({"value": _refuse_nesting(data)},)}
+
+
+Settings = dict[Name, Setting]
+
+
+class Input(Closed):
+    """A model of `models:`."""
+
+    model: ModelName
+    parameters: Settings = Field(default_factory=dict)
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        return value or {}
+
+
+class SliceInput(Input):
+    """A model of a slice, and its layers: start and stop, the stop excluded."""
+
+    layer_range: tuple[int, int]
+
+    @field_validator("layer_range")
+    @classmethod
+    def _forward(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 0 <= value[0] < value[1]:
+            raise ValueError(f"expected [start, stop] with 0 ≤ start < stop, got {list(value)}")
+        return value
+
+
+class SliceOutput(Closed):
+    """A run of the merge's layers."""
+
+    sources: Annotated[list[SliceInput], Field(min_length=1)]
+    base_model: ModelName | None = None
+    residual_weight: float | None = None  # mergekit reads it and does nothing with it
+    parameters: Settings = Field(default_factory=dict)
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        return value or {}
+
+    @model_validator(mode="after")
+    def _equally_long(self) -> "SliceOutput":
+        lengths = {source.layer_range[1] - source.layer_range[0] for source in self.sources}
+        if len(lengths) > 1:
+            given = ", ".join(f"{source.model} {list(source.layer_range)}" for source in self.sources)
+            raise ValueError(f"the layer ranges of a slice must be equally long, got {given}")
+        return self
+
+
+class TokenRule(Closed):
+    """Where a token's row comes from, for the models that lack it or, with `force`, for all."""
+
+    source: ModelName | dict[str, Any] | None = None
+    force: bool = False
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _kinds(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "kind" in value:
+            return value
+        return None if value is None else ModelName.model_validate(value)
+
+
+class Tokenizer(Closed):
+    """The merge's vocabulary: of every model, of the base, or of one model."""
+
+    source: str | ModelName = "union"
+    tokens: dict[str, TokenRule] = Field(default_factory=dict)
+    pad_to_multiple_of: Annotated[int, Field(ge=1)] | None = None
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        return value or {}
+
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class MergekitConfig(Closed):
+    """A config of mergekit-yaml."""
+
+    merge_method: Name
+    models: list[Input] | None = None
+    slices: list[SliceOutput] | None = None
+    base_model: ModelName | None = None
+    parameters: Settings = Field(default_factory=dict)
+    dtype: Dtype | None = None
+    out_dtype: Dtype | None = None
+    tokenizer_source: str | ModelName | None = None
+    tokenizer: Tokenizer | None = None
+    chat_template: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_modules(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("modules"):
+            raise ValueError("modules: only models of one part are merged; write its models or slices at the top")
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if key != "modules"}
+        return data
+
+    @field_validator("dtype", "out_dtype", mode="before")
+    @classmethod
+    def _short_dtype(cls, value: Any) -> Any:
+        return re.sub(r"^torch\.", "", value) if isinstance(value, str) else value
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        return value or {}
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "MergekitConfig":
+        if bool(self.models) == bool(self.slices):
+            both = "both" if self.models else "neither"
+            raise ValueError(f"expected either models or slices, got {both}")
+        if self.tokenizer_source and self.tokenizer:
+            raise ValueError("expected either tokenizer_source or tokenizer, got both")
+        return self
+
+
+def is_mergekit(path: Path) -> bool:
+    """Whether the file is to be read as mergekit's YAML: so it is called, or it is no JSON by name or first letter."""
+    if path.suffix.lower() in (".yml", ".yaml", ".json"):
+        return path.suffix.lower() != ".json"
+    try:
+        return not path.read_text(encoding="utf-8", errors="replace").lstrip().startswith("{")
+    except OSError:
+        return False
+
+
+def parse_mergekit(path: Path) -> MergekitConfig:
+    """The config in a file. Raises ConfigError listing every mistake in its shape."""
+    data = read_yaml(path)
+    if "experts" in data:
+        hint = "A mixture of experts is another kind of merge than those of a merge_method."
+        raise ConfigError("experts: this is a config of mergekit-moe", where=str(path), hint=hint)
+    return validate(MergekitConfig, data, str(path))

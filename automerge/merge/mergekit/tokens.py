@@ -1,0 +1,108 @@
+"""mergekit's tokenizer and chat_template settings as a recipe's: tokenizer, vocabulary rules, template.
+
+mergekit shrinks a padded embedding to the vocabulary; here it stays padded (merge/vocabulary.py).
+"""
+
+from collections import Counter
+
+from automerge.errors import ConfigError
+from automerge.merge.mergekit.cast import Cast
+from automerge.merge.mergekit.schema import MergekitConfig, ModelName, TokenRule
+from automerge.merge.models import Models
+from automerge.merge.tokenizers import read_template, read_tokens
+from automerge.recipe import UNION, Vocabulary
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+THEIR_TEMPLATES = ("alpaca", "exaone", "llama3", "mistral")  # by name only in mergekit
+
+
+def tokenizer_of(config: MergekitConfig, cast: Cast, where: str) -> str:
+    """`base`, `union`, or the name of the model whose tokenizer the merge takes."""
+    source = config.tokenizer.source if config.tokenizer else config.tokenizer_source
+    if source is None or source in ("base", UNION):
+        return source if isinstance(source, str) else "base"
+    model = ModelName.model_validate(source) if isinstance(source, str) else source
+    name = cast.name_of(model)
+    if name is None:
+        hint = f"Name base, {UNION}, or one of: {', '.join(str(known) for known in cast.names)}."
+        raise ConfigError(f"the tokenizer's source, {model}, is not among the models", where=where, hint=hint)
+    return name
+
+
+def vocabulary_of(config: MergekitConfig, cast: Cast, models: Models, where: str) -> Vocabulary | None:
+    """The rules for single tokens, and the padding; None where there are none. Raises ConfigError for a rule that
+    cannot be kept here."""
+    if config.tokenizer is None or not (config.tokenizer.tokens or config.tokenizer.pad_to_multiple_of):
+        return None
+    owners = {
+        token: _owner(token, rule, cast, models, f"{where}: tokenizer.tokens.{token}")
+        for token, rule in config.tokenizer.tokens.items()
+    }
+    return Vocabulary(owners, config.tokenizer.pad_to_multiple_of or 0)
+
+
+def _owner(token: str, rule: TokenRule, cast: Cast, models: Models, where: str) -> str:
+    source = _plain_source(token, rule, where)
+    name = cast.name_of(source)
+    if name is None:
+        hint = f"Name one of: {', '.join(str(known) for known in cast.names)}."
+        raise ConfigError(f"{source} is not among the models", where=where, hint=hint)
+    if not rule.force:
+        others = [models.base_ref.name] if cast.theta else []
+        others += [other for other in cast.sources if other != name]
+        owners = [other for other in others if other != name and token in read_tokens(models.folder_of(other)).ids]
+        if owners:
+            message = f"{', '.join(owners)} would keep a row of their own, which is not supported"
+            raise ConfigError(message, where=where, hint=f"With force: true every model takes the row of {source}.")
+    return models.base_ref.name if name == "base" else name
+
+
+def _plain_source(token: str, rule: TokenRule, where: str) -> ModelName:
+    source = rule.source
+    if isinstance(source, ModelName):
+        return source
+    if source is None:
+        raise ConfigError("a rule without a source is not supported", where=where, hint="Name the model of its row.")
+    kind = source.get("kind")
+    if kind == "model_token" and source.get("token") == token and set(source) == {"kind", "model", "token"}:
+        return ModelName.model_validate(source["model"])
+    if kind == "model_token":
+        message = "another token's row (kind: model_token) is not supported"
+    elif kind == "zero":
+        message = "a row of zeros (kind: zero) is not supported"
+    else:
+        message = f"expected a model or a kind, zero or model_token, got {source}"
+    raise ConfigError(message, where=where, hint="Name the model that the token's own row is taken from.")
+
+
+def chat_template_of(config: MergekitConfig, cast: Cast, models: Models, where: str) -> str:
+    """The template's text, "" for the tokenizer's own."""
+    text = config.chat_template
+    if not text:
+        return ""
+    if text == "auto":
+        return _most_common(cast, models, where)
+    if text == "chatml":
+        return CHATML
+    if text in THEIR_TEMPLATES:
+        hint = "Write the template's text, or name in tokenizer.source a model that has it."
+        raise ConfigError(f"chat_template: mergekit's own {text!r} is not known here", where=where, hint=hint)
+    if "{" not in text:
+        hint = "Known names: auto, chatml."
+        raise ConfigError(f"chat_template: neither a known name nor a Jinja template: {text!r}", where=where, hint=hint)
+    return text
+
+
+def _most_common(cast: Cast, models: Models, where: str) -> str:
+    names = [*(["base"] if cast.theta else []), *cast.sources]
+    counted = Counter(text for text in (read_template(models.folder_of(name)) for name in names) if text)
+    if not counted:
+        raise ConfigError("chat_template: auto, but no model has a template", where=where, hint="Write its text.")
+    (first, most), *others = counted.most_common(2)
+    if others and others[0][1] == most:
+        hint = "Write the text, or name in tokenizer.source the model that has it, and leave chat_template out."
+        raise ConfigError("chat_template: auto, but no template is the most common one", where=where, hint=hint)
+    return first

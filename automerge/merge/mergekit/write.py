@@ -1,0 +1,221 @@
+"""A recipe → mergekit's YAML, which gives the same merge there; for random drops, one of the same distribution.
+
+What mergekit has no words for is refused by name. It reads names and configs of the models, never a tensor.
+"""
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+
+from automerge.errors import ConfigError
+from automerge.merge.check import check_recipe, merge_values, source_values
+from automerge.merge.layout import group_of
+from automerge.merge.mergekit.dialect import Said, in_mergekit
+from automerge.merge.mergekit.emit import Entry, setting_of
+from automerge.merge.mergekit.table import Theirs, known_method, ours
+from automerge.merge.mergekit.tensors import tensors_of
+from automerge.merge.models import Models
+from automerge.merge.sources.folder import is_adapter
+from automerge.merge.stack import Laid, reads_base
+from automerge.recipe import Recipe, Slice
+
+RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
+
+
+def to_mergekit(recipe: Recipe, models: Models) -> str:
+    """The text of a config for mergekit-yaml. Raises ConfigError naming what mergekit cannot express."""
+    check_recipe(recipe)
+    return _head(recipe) + _dumped(_Writer(recipe, models).config())
+
+
+def _head(recipe: Recipe) -> str:
+    lines = [
+        f"automerge's recipe {recipe.hash[:16]} for mergekit-yaml; recipe.json says the same, exactly.",
+        "The maths are fp32 with one rounding at the end, as here with dtype and out_dtype.",
+    ]
+    if recipe.method in RANDOM:
+        lines.append("What is dropped is drawn at random: mergekit draws other masks, of the same distribution.")
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def _dumped(config: Mapping[str, Any]) -> str:
+    yaml = YAML()
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    out = io.StringIO()
+    yaml.dump(_flow(config), out)
+    return out.getvalue()
+
+
+def _flow(value: Any) -> Any:
+    """With lists of numbers on one line."""
+    if isinstance(value, Mapping):
+        return {key: _flow(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        listed = CommentedSeq([_flow(entry) for entry in value])
+        if all(isinstance(entry, int | float) for entry in value):
+            listed.fa.set_flow_style()
+        return listed
+    return value
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A slice: its number, its layers, and its tensors by name."""
+
+    ranges: Mapping[str, tuple[int, int]]
+    tensors: Mapping[str, Laid]
+
+    @property
+    def n_layers(self) -> int:
+        """Of the result."""
+        return next(stop - start for start, stop in self.ranges.values())
+
+
+class _Writer:
+    """Says a recipe in mergekit's words."""
+
+    def __init__(self, recipe: Recipe, models: Models) -> None:
+        self.recipe = recipe
+        self.models = models
+        self.method, self.known = known_method(recipe.method, "recipe")
+        self.sources = [ref.name for ref in recipe.sources]
+        self.pair = recipe.method == "slerp" and len(self.sources) == 2  # the base has no part
+        self.theta = reads_base(self.method, recipe.options) and not self.pair
+        self.parts = self._parts()
+
+    def config(self) -> dict[str, Any]:
+        """The whole file."""
+        said = {name: self._say(name, tensor) for part in self.parts for name, tensor in part.tensors.items()}
+        config: dict[str, Any] = {"merge_method": self.method.name}
+        if self.theta or self.pair:
+            config["base_model"] = self._path(self.recipe.base.name if self.theta else self.sources[0])
+        parts = [self._part(part, said) for part in self.parts]
+        if len(parts[-1]["sources"]) > len(parts[0]["sources"]):
+            message = (
+                "the last slice has more models than the first: mergekit leaves some out of the final norm and head"
+            )
+            raise ConfigError(message, hint="Let the first slice name as many; a weight of 0 does no harm.")
+        switches = next(iter(said.values())).switches
+        shared = {**switches, **self._hoisted(parts)}
+        if self.recipe.slices:
+            config["slices"] = parts
+        else:
+            config["models"] = [
+                {key: value for key, value in entry.items() if key != "layer_range"} for entry in parts[0]["sources"]
+            ]
+            shared |= parts[0].get("parameters", {})
+        if shared:
+            config["parameters"] = shared
+        config |= {"dtype": "float32", "out_dtype": self.recipe.dtype}
+        return {**config, **self._tokenizer()}
+
+    # tensors
+
+    def _parts(self) -> list[_Part]:
+        recipe, models = self.recipe, self.models
+        everyone = [recipe.base.name, *self.sources] if self.theta else self.sources
+        slices = recipe.slices or (Slice(dict.fromkeys(everyone, (0, models.n_layers))),)
+        laid = tensors_of(models, self.method, recipe.options, slices)
+        return [
+            _Part(part.layers, {name: tensor for name, tensor in laid.items() if tensor.part == number})
+            for number, part in enumerate(slices)
+        ]
+
+    def _say(self, name: str, tensor: Laid) -> Said:
+        group = group_of(self.recipe, sum(part.n_layers for part in self.parts), name)
+        sources = {source: source_values(self.method, group, source) for source in tensor.sources}
+        elements = math.prod(self.models.shapes.get(tensor.base, ()))
+        return in_mergekit(self.method, self.recipe.options, sources, merge_values(self.method, group), elements)
+
+    def _part(self, part: _Part, said: Mapping[str, Said]) -> dict[str, Any]:
+        """A slice as mergekit has it."""
+        sources: list[dict[str, Any]] = []
+        names = [name for name in part.ranges if name != self.recipe.base.name]
+        if self.theta and self.recipe.slices:
+            base = part.ranges.get(self.recipe.base.name) or part.ranges[names[0]]
+            sources.append({"model": self._path(self.recipe.base.name), "layer_range": list(base)})
+        for source in sorted(names):
+            entry: dict[str, Any] = {"model": self._path(source), "layer_range": list(part.ranges[source])}
+            own = self._settings(part, said, source)
+            sources.append({**entry, "parameters": own} if own else entry)
+        shared = self._settings(part, said, None)
+        return {"sources": sources, "parameters": shared} if shared else {"sources": sources}
+
+    def _settings(self, part: _Part, said: Mapping[str, Said], source: str | None) -> dict[str, Any]:
+        """The parameters of a model of the slice, or, for None, the slice's own."""
+        settings: dict[str, Any] = {}
+        for theirs in self.known.parameters:
+            if theirs.per_model != (source is not None) or not self._is_number(theirs):
+                continue
+            entries = []
+            for name, tensor in part.tensors.items():
+                values = said[name].sources[source] if source is not None else said[name].shared
+                seen = tensor.sources[source] if source is not None else name
+                entries.append(Entry(seen, tensor.step, values[theirs.name]))
+            if entries and any(entry.value != theirs.default for entry in entries):
+                what = f"{theirs.name} of {source}" if source else theirs.name
+                settings[theirs.name] = setting_of(entries, part.n_layers, what)
+        return settings
+
+    def _is_number(self, theirs: Theirs) -> bool:
+        return not theirs.unused and not isinstance(theirs.default, bool) and ours(self.method, theirs.name) is not None
+
+    def _hoisted(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
+        """What every slice says alike, taken out of the slices."""
+        first = parts[0].get("parameters", {})
+        alike = {
+            name: value
+            for name, value in first.items()
+            if len(parts) > 1
+            and isinstance(value, float)
+            and all(part.get("parameters", {}).get(name) == value for part in parts)
+        }
+        for part in parts:
+            left = {name: value for name, value in part.pop("parameters", {}).items() if name not in alike}
+            if left:
+                part["parameters"] = left
+        return alike
+
+    # models and tokens
+
+    def _path(self, name: str) -> str:
+        """What mergekit calls the model: a path, or base+adapter."""
+        refs = {ref.name: ref for ref in (self.recipe.base, *self.recipe.sources)}
+        path = refs[name].path
+        if not path:
+            raise ConfigError(f"the recipe does not say where {name} is", hint='Add its "path".')
+        if any(mark in path for mark in "+@") and Path(path).expanduser().exists():
+            raise ConfigError(f"mergekit cannot read a path with + or @: {path}", hint="Rename the folder, or link it.")
+        source = self.models.sources.get(name)
+        if source is not None and is_adapter(source.folder):
+            return f"{self._path(self.recipe.base.name)}+{path}"
+        return path
+
+    def _tokenizer(self) -> dict[str, Any]:
+        recipe = self.recipe
+        found: dict[str, Any] = {"chat_template": recipe.chat_template} if recipe.chat_template else {}
+        alike = (
+            all(self.models.same_tokenizer(recipe.tokenizer, name) for name in self.sources)
+            if (recipe.tokenizer != "union")
+            else False
+        )
+        if recipe.vocabulary is None and (alike or (recipe.tokenizer == "base" and self.theta)):
+            return found
+        source = recipe.tokenizer
+        if source in self.sources or (source == "base" and not self.theta):
+            source = self._path(recipe.base.name if source == "base" else source)
+        tokenizer: dict[str, Any] = {"source": source}
+        if recipe.vocabulary is not None and recipe.vocabulary.tokens:
+            tokenizer["tokens"] = {
+                token: {"source": self._path(owner), "force": True} for token, owner in recipe.vocabulary.tokens.items()
+            }
+        if recipe.vocabulary is not None and recipe.vocabulary.pad_to_multiple_of:
+            tokenizer["pad_to_multiple_of"] = recipe.vocabulary.pad_to_multiple_of
+        return {"tokenizer": tokenizer, **found}

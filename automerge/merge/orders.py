@@ -1,0 +1,60 @@
+"""Order statistics of a whole tensor's magnitudes, kept from merge to merge: the k-th largest, and ranks in rows.
+
+Exact, so the same everywhere. It knows no method.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from automerge.errors import MergeError
+from automerge.merge.view import Values
+
+RUN = 1 << 20
+MOST_RANKS = 1 << 16
+
+
+def kth_largest(values: Values, k: int, kept: dict[Any, Any]) -> float:
+    """The k-th largest |a|, k from 1; keep what is at least that, and elements equal to it stay together.
+
+    Infinity where k is 0 (nothing is kept), 0 where k is n or more.
+    """
+    if k <= 0:
+        return math.inf
+    if k >= values.n:
+        return 0.0
+    key = ("kth_largest", values.key, k)
+    if values.key is None or key not in kept:
+        sizes = _sizes(values)
+        sizes.partition(values.n - k)
+        kept[key] = float(sizes[values.n - k])
+    threshold: float = kept[key]
+    return threshold
+
+
+def row_ranks(values: Values, columns: int, kept: dict[Any, Any]) -> Tensor:
+    """uint16 [n]: each element's rank by |a| in its row of `columns`, 0 the smallest, equal ones by their place.
+
+    Raises MergeError for rows of more than 65,536.
+    """
+    if columns > MOST_RANKS:
+        raise MergeError(f"ranks are taken in rows of at most {MOST_RANKS} elements, got {columns}")
+    key = ("row_ranks", values.key)
+    if values.key is None or key not in kept:
+        order = torch.argsort(torch.from_numpy(_sizes(values)).view(-1, columns), dim=1, stable=True)
+        ranks = torch.empty_like(order)
+        ranks.scatter_(1, order, torch.arange(columns).expand_as(order))
+        kept[key] = ranks.view(-1).to(torch.uint16)
+    found: Tensor = kept[key]
+    return found.to(values.base.device)
+
+
+def _sizes(values: Values) -> np.ndarray[Any, np.dtype[np.float32]]:
+    sizes = np.empty(values.n, dtype=np.float32)
+    for start in range(0, values.n, RUN):
+        stop = min(start + RUN, values.n)
+        sizes[start:stop] = values.read(start, stop).abs_().cpu().numpy()
+    return sizes

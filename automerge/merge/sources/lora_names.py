@@ -1,0 +1,65 @@
+"""The tensors of an adapter's file, sorted by what they are: factors, magnitudes, saved tensors. Names only.
+
+| name in the file, after `base_model.model.` | part |
+|---|---|
+| X.lora_A.weight, X.lora_B.weight | factors of X.weight |
+| X.lora_embedding_A, X.lora_embedding_B | factors of the embedding X.weight, whose product is transposed |
+| X.lora_B.bias | added to X.bias (lora_bias) |
+| X.lora_magnitude_vector | DoRA's m |
+| X.token_adapter.trainable_tokens_delta | rows of X.weight (trainable_token_indices) |
+| X.base_layer.bias | replaces X.bias (bias) |
+| X.base_layer.weight | a copy of the base's own X.weight |
+| any other | replaces the base's tensor of that name (modules_to_save, bias) |
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from automerge.errors import SourceError
+from automerge.merge.sources.lora_config import MERGE
+
+PREFIX = "base_model.model."
+_ADAPTER = r"(?:\.default)?"  # older files carry the adapter's name
+_PARTS = {
+    "A": re.compile(rf"(.+)\.lora_A{_ADAPTER}\.weight"),
+    "B": re.compile(rf"(.+)\.lora_B{_ADAPTER}\.weight"),
+    "bias": re.compile(rf"(.+)\.lora_B{_ADAPTER}\.bias"),
+    "embedding A": re.compile(rf"(.+)\.lora_embedding_A{_ADAPTER}"),
+    "embedding B": re.compile(rf"(.+)\.lora_embedding_B{_ADAPTER}"),
+    "magnitude": re.compile(rf"(.+)\.lora_magnitude_vector{_ADAPTER}(?:\.weight)?"),
+    "rows": re.compile(rf"(.+)\.token_adapter\.trainable_tokens_delta{_ADAPTER}"),
+}
+_BASE_BIAS, _BASE_WEIGHT = ".base_layer.bias", ".base_layer.weight"
+
+
+@dataclass
+class LoraNames:
+    """`parts`: module → part → name in the file. `saved`, `copies`: base tensor → name in the file."""
+
+    parts: dict[str, dict[str, str]] = field(default_factory=dict)
+    saved: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
+
+
+def sort_names(names: Iterable[str], where: str) -> LoraNames:
+    """Raises SourceError for a name that is none of the above."""
+    sorted_names = LoraNames()
+    for name in names:
+        plain = name.removeprefix(PREFIX)
+        part, module = next(
+            ((part, found[1]) for part, pattern in _PARTS.items() if (found := pattern.fullmatch(plain))), ("", "")
+        )
+        if part and "base_layer" not in module.split("."):
+            sorted_names.parts.setdefault(module, {})[part] = name
+        elif plain.endswith(_BASE_WEIGHT):
+            sorted_names.copies[plain.removesuffix(_BASE_WEIGHT) + ".weight"] = name
+        elif plain.endswith(_BASE_BIAS):
+            sorted_names.saved[plain.removesuffix(_BASE_BIAS) + ".bias"] = name
+        elif ".lora_" in plain or ".base_layer." in plain:
+            raise SourceError(f"cannot use the adapter tensor {name}", where=where, hint=MERGE)
+        else:
+            sorted_names.saved[plain] = name
+    if not sorted_names.parts and not sorted_names.saved:
+        raise SourceError("the adapter holds no tensors", where=where)
+    return sorted_names

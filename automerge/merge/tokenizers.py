@@ -1,0 +1,166 @@
+"""A model folder's tokenizer, as the tokens and the ids it gives them. It knows no weights and no merge.
+
+What counts is what transformers would encode with: tokenizer.json, and the tokens that the files beside it add to it.
+A folder without tokenizer.json (sentencepiece, vocab.json and merges.txt) is converted by transformers.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from automerge.errors import SourceError
+from automerge.merge.sources.folder import read_json
+
+FAST = "tokenizer.json"
+SETTINGS = "tokenizer_config.json"
+TEMPLATE = "chat_template.jinja"
+SPECIAL = "special_tokens_map.json"
+ADDED = "added_tokens.json"
+VOCABULARY_FILES = (FAST, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")  # any of them is a tokenizer
+TOKENIZER_FILES = (*VOCABULARY_FILES, SETTINGS, SPECIAL, ADDED, "merges.txt", TEMPLATE, "chat_template.json")
+ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
+PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """`ids`: token → id, each id once. `added`: what tokenizer.json says of a token outside its model's vocabulary.
+
+    `roles`: role, e.g. eos_token → token. `text` is the whole of tokenizer.json.
+    """
+
+    folder: Path
+    ids: Mapping[str, int]
+    added: Mapping[str, Mapping[str, Any]]
+    roles: Mapping[str, str]
+    text: str
+
+    @property
+    def by_id(self) -> dict[int, str]:
+        """id → token."""
+        return {number: token for token, number in self.ids.items()}
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the folder holds a tokenizer of any kind."""
+    return any((folder / name).is_file() for name in VOCABULARY_FILES)
+
+
+def same_vocabulary(one: Path, other: Path) -> bool:
+    """Whether two folders give every token the same id, told from equal files alone; False means: read them."""
+    if one == other:
+        return True
+    files = (*VOCABULARY_FILES, ADDED, "merges.txt")
+    return all(_bytes(one / name) == _bytes(other / name) for name in files) and _named(one) == _named(other)
+
+
+def read_tokens(folder: Path) -> Tokens:
+    """Raises SourceError where there is no tokenizer, it cannot be read, or two tokens share an id."""
+    text = _fast(folder)
+    where = str(folder / FAST)
+    try:
+        ids = Tokenizer.from_str(text).get_vocab(with_added_tokens=True)
+        added = {str(entry["content"]): entry for entry in json.loads(text)["added_tokens"]}
+    except Exception as error:  # the library raises plain Exceptions
+        raise SourceError(f"cannot be read as a tokenizer: {str(error).splitlines()[0]}", where=where) from error
+    by_id: dict[int, str] = {}
+    for token, number in ids.items():
+        if number in by_id:
+            message = f"the tokens {by_id[number]!r} and {token!r} share the id {number}"
+            raise SourceError(message, where=where, hint="Which of them the embedding's row is cannot be told.")
+        by_id[number] = token
+    return Tokens(folder, ids, added, read_roles(folder), text)
+
+
+def read_roles(folder: Path) -> dict[str, str]:
+    """Role → token, as tokenizer_config.json or special_tokens_map.json says."""
+    found: dict[str, str] = {}
+    for settings in (_json(folder / SPECIAL), _json(folder / SETTINGS)):  # the later wins
+        for role in ROLES:
+            if role in settings and (token := _content(settings[role])) is not None:
+                found[role] = token
+    return found
+
+
+def read_template(folder: Path) -> str:
+    """The chat template, as text; empty where there is none."""
+    file = _bytes(folder / TEMPLATE)
+    if file is not None:
+        return file.decode("utf-8", "replace")
+    template = _json(folder / SETTINGS).get("chat_template") or _json(folder / "chat_template.json").get(
+        "chat_template"
+    )
+    return template if isinstance(template, str) else json.dumps(template) if template else ""
+
+
+def _fast(folder: Path) -> str:
+    """tokenizer.json with every token the files beside it add; made by transformers where it alone will not do."""
+    if not has_tokenizer(folder):
+        raise SourceError(
+            "holds no tokenizer, but the vocabularies of these models are not the same",
+            where=str(folder),
+            hint=f"Put the model's own {FAST} there: its tokens say which embedding row is which.",
+        )
+    path = folder / FAST
+    if path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+            core = Tokenizer.from_str(text)
+        except Exception as error:
+            raise SourceError(
+                f"cannot be read as a tokenizer: {str(error).splitlines()[0]}", where=str(path)
+            ) from error
+        if all(core.token_to_id(token) is not None for token in _named(folder)):
+            return text
+    return _converted(folder)
+
+
+def _converted(folder: Path) -> str:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        return str(tokenizer.backend_tokenizer.to_str())
+    except Exception as error:  # whatever a converter lacks: a library, a file, a known class
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = f"transformers cannot make a fast tokenizer of its files: {reason}"
+        raise SourceError(message, where=str(folder), hint=f"Save it with a {FAST}.") from error
+
+
+def _named(folder: Path) -> dict[str, int | None]:
+    """The tokens that the files beside tokenizer.json name, with the ids they give them, if any."""
+    found: dict[str, int | None] = {}
+    settings = _json(folder / SETTINGS)
+    for token in (*read_roles(folder).values(), *_listed(settings), *_listed(_json(folder / SPECIAL))):
+        found[token] = None
+    for token, number in _json(folder / ADDED).items():
+        found[token] = int(number)
+    for number, entry in dict(settings.get("added_tokens_decoder") or {}).items():
+        if (content := _content(entry)) is not None:
+            found[content] = int(number)
+    return found
+
+
+def _listed(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        given = settings.get(key) or ()
+        for entry in given.values() if isinstance(given, dict) else given:
+            if (token := _content(entry)) is not None:
+                yield token
+
+
+def _content(entry: Any) -> str | None:
+    token = entry.get("content") if isinstance(entry, dict) else entry
+    return token if isinstance(token, str) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None

@@ -1,0 +1,87 @@
+"""The Triton kernel without a GPU: interpreted it equals the reference, compiled it does no forbidden arithmetic.
+
+Both need a process of their own: triton decides at its import whether it interprets or compiles.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from automerge.errors import MergeError
+from automerge.merge.kernels import cuda
+from tests.merge.kernel_cases import Case, Source, job_of
+from tests.merge.kernel_contract import PLAIN
+from tests.merge.triton_compile import specialisations
+
+ROOT = Path(__file__).parents[2]
+JOB = job_of(Case(0, 20, torch.bfloat16, torch.bfloat16, (Source(torch.bfloat16, "drop", 0.5),), PLAIN))
+QUICK = ["dare-full", "dare-partial", "dare-narrow", "share-bf16-full", "divisor-fp32-partial", "elect-fp16-narrow"]
+
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton has no build for this platform")
+
+
+def run(arguments: list[str], **variables: str) -> None:
+    settings = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"} | variables
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_triton
+def test_interpreted_it_equals_the_reference(tmp_path: Path) -> None:
+    options = ["-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}"]
+    run(["-m", "pytest", *options, "tests/merge/triton_interpreted.py"], TRITON_INTERPRET="1")
+
+
+@needs_triton
+def test_compiled_its_arithmetic_is_the_plans(tmp_path: Path) -> None:
+    check_compiled(QUICK, tmp_path)
+
+
+@needs_triton
+@pytest.mark.full
+def test_compiled_its_arithmetic_is_the_plans_in_every_specialisation(tmp_path: Path) -> None:
+    check_compiled(list(specialisations()), tmp_path)
+
+
+def check_compiled(names: list[str], folder: Path) -> None:
+    run(["-m", "tests.merge.triton_compile", str(folder), *names], TRITON_CACHE_DIR=str(folder / "cache"))
+    for name in names:
+        ptx = (folder / f"{name}.ptx").read_text()
+        divides = name.startswith(("divisor", "share"))
+        assert set(re.findall(r"\bdiv\.[a-z0-9.]*f32", ptx)) == ({"div.rn.f32"} if divides else set()), name
+        assert not re.search(r"\bfma\.|\bmad\.[a-z.]*f32|\brcp\.|\.ftz|\.approx", ptx), name
+        assert not re.search(r"\.f64", ptx), name
+        if "fp32" not in name:
+            assert re.search(r"cvt\.rn\.(bf16x2|f16x2)\.f32", ptx), name
+        if not name.endswith("narrow"):
+            assert re.search(r"ld\.global\.v(4\.b32|2\.b64)", ptx), name
+            assert re.search(r"st\.global\.v(4\.b32|2\.b64)", ptx), name
+        if (folder / f"{name}.sass").exists():
+            check_machine_code(name, (folder / f"{name}.sass").read_text(), divides)
+
+
+def check_machine_code(name: str, sass: str, divides: bool) -> None:
+    """What the assembler made of it: no product fused into a sum (a division is made of such), nothing spilled."""
+    if not divides:
+        assert "FFMA" not in sass and ".FTZ" not in sass, name
+    assert not re.search(r"\b(STL|LDL)\b", sass), name
+
+
+def test_without_triton_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "automerge.merge.kernels.cuda_device", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(MergeError, match="needs the package triton") as error:
+        cuda.run([JOB])
+    assert error.value.hint == "Install it: pip install 'automerge[gpu]'"
+
+
+@needs_triton
+def test_compiled_it_refuses_tensors_on_the_cpu() -> None:
+    with pytest.raises(MergeError, match="expected tensors on one cuda device, got cpu"):
+        cuda.run([JOB])
