@@ -62,14 +62,27 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class TokenRule:
+    """Which row a token takes: one of `model`'s, or, where that is None, zeros.
+
+    `token` says which of the model's rows: that of another token, the row of that number, or, "", the token's own.
+    With `force` every model takes it, else those that lack the token.
+    """
+
+    model: str | None
+    token: str | int = ""
+    force: bool = True
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """How tokens become rows of the embeddings, where tokenizers differ or rules are wanted.
 
-    `tokens` maps a token to the model its row is taken from; other tokens follow the rules of merge/vocabulary.py.
-    `pad_to_multiple_of` rounds the number of rows up, 0 leaves it.
+    `tokens`: token → its rule; other tokens follow those of merge/vocabulary/rows.py. A token with a rule is one of the
+    merge's. `pad_to_multiple_of` rounds the number of rows up, 0 leaves it.
     """
 
-    tokens: Mapping[str, str]
+    tokens: Mapping[str, TokenRule]
     pad_to_multiple_of: int = 0
 
 
@@ -105,8 +118,9 @@ class Recipe:
         if self.slices:  # what is seldom used is left out where it is not
             plain["slices"] = [{name: list(part.layers[name]) for name in sorted(part.layers)} for part in self.slices]
         if self.vocabulary is not None:
+            rules = self.vocabulary.tokens
             plain["vocabulary"] = {
-                "tokens": dict(sorted(self.vocabulary.tokens.items())),
+                "tokens": {token: _plain_rule(rules[token]) for token in sorted(rules)},
                 "pad_to_multiple_of": self.vocabulary.pad_to_multiple_of,
             }
         if self.chat_template:
@@ -151,9 +165,8 @@ def make_recipe(
         raise ConfigError(f"tokenizer: expected base, union or a source's name, got {tokenizer!r}")
     for number, part in enumerate(slices):
         _check_slice(part, names, f"slices[{number}]")
-    for token, owner in (vocabulary.tokens if vocabulary else {}).items():
-        if owner not in names:
-            raise ConfigError(f"the token {token!r} is to come from {owner!r}, which is no model of the recipe")
+    for token, rule in (vocabulary.tokens if vocabulary else {}).items():
+        _check_rule(token, rule, names)
     for group in groups:
         for parameter, value in group.values.items():
             numbers = value.values() if isinstance(value, Mapping) else (value,)
@@ -170,9 +183,20 @@ def make_recipe(
         seed=seed,
         tokenizer=tokenizer,
         slices=slices,
-        vocabulary=vocabulary,
+        vocabulary=vocabulary and replace(vocabulary, tokens=_own_left_out(vocabulary.tokens)),
         chat_template=chat_template,
     )
+
+
+def _check_rule(token: str, rule: TokenRule, names: list[str]) -> None:
+    if rule.model is not None and rule.model not in names:
+        raise ConfigError(f"the token {token!r} is to come from {rule.model!r}, which is no model of the recipe")
+    if rule.model is None and rule.token != "":
+        raise ConfigError(f"the token {token!r} is to be zeros, and yet the row of {rule.token!r}")
+
+
+def _own_left_out(rules: Mapping[str, TokenRule]) -> dict[str, TokenRule]:
+    return {token: replace(rule, token="") if rule.token == token else rule for token, rule in rules.items()}
 
 
 def _check_slice(part: Slice, names: list[str], where: str) -> None:
@@ -245,8 +269,28 @@ def _group(entry: Mapping[str, Any]) -> Group:
 
 
 def _vocabulary(entry: Mapping[str, Any]) -> Vocabulary:
-    tokens = {str(token): str(owner) for token, owner in entry["tokens"].items()}
+    tokens = {str(token): _rule(rule) for token, rule in entry["tokens"].items()}
     return Vocabulary(tokens, int(entry["pad_to_multiple_of"]))
+
+
+def _rule(entry: Any) -> TokenRule:
+    if isinstance(entry, str):
+        return TokenRule(entry)
+    if set(entry) != {"model", "token", "force"}:
+        raise ValueError(f"vocabulary: expected a model's name, or model, token and force, got {entry!r}")
+    model, token, force = entry["model"], entry["token"], entry["force"]
+    if not (isinstance(model, str | None) and isinstance(token, str | int) and isinstance(force, bool)):
+        raise ValueError(f"vocabulary: expected a name or null, a token or row, true or false, got {entry!r}")
+    if isinstance(token, bool):
+        raise ValueError(f"vocabulary: expected a token or the number of a row, got {token!r}")
+    return TokenRule(model, token, force)
+
+
+def _plain_rule(rule: TokenRule) -> str | dict[str, Any]:
+    """The model's name alone where that says it all."""
+    if rule.model is not None and rule == TokenRule(rule.model):
+        return rule.model
+    return {"model": rule.model, "token": rule.token, "force": rule.force}
 
 
 def _setting(key: str, value: Any) -> Setting:

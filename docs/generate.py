@@ -1,11 +1,15 @@
-"""Writes docs/cli.md from the command line itself. With --check it writes nothing and exits 1 where the page is old."""
+"""Writes docs/cli.md and docs/methods.md from the commands and methods themselves.
+
+With --check it writes nothing, and exits 1 where a page is old.
+"""
 
 import os
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).parent / "cli.md"
-COMMANDS = ("search", "check", "trials", "show", "export", "eval", "merge")
+from methods_page import methods_page
+
+DOCS = Path(__file__).parent
 HEAD = """# Command line
 
 Made by `python docs/generate.py` from the commands themselves; the tests refuse an old page.
@@ -25,17 +29,15 @@ take the newest one under `results/`.
 """
 
 
-def page() -> str:
-    """The whole page."""
+def cli_page() -> str:
+    """The text of docs/cli.md."""
     os.environ["COLUMNS"] = "100"
     os.environ["NO_COLOR"] = "1"
     from typer.testing import CliRunner
 
-    from automerge.cli import app
+    from automerge.cli import COMMANDS, make_app
 
-    registered = [str(command.name) for command in app.registered_commands]
-    if sorted(registered) != sorted(COMMANDS):
-        raise SystemExit(f"docs/generate.py lists {', '.join(COMMANDS)}; there are {', '.join(registered)}")
+    app = make_app()
     parts = [HEAD]
     for command in ((), *((name,) for name in COMMANDS)):
         title = " ".join(("automerge", *command))
@@ -46,13 +48,13 @@ def page() -> str:
 
 
 def main() -> None:
-    """Writes or checks the page."""
-    text = page()
-    if "--check" in sys.argv[1:]:
-        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-            raise SystemExit("docs/cli.md is old; run: python docs/generate.py")
-        return
-    PAGE.write_text(text, encoding="utf-8")
+    """Writes or checks the pages."""
+    for name, make in (("cli.md", cli_page), ("methods.md", methods_page)):
+        path, text = DOCS / name, make()
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            raise SystemExit(f"docs/{name} is old; run: python docs/generate.py")
 
 
 if __name__ == "__main__":

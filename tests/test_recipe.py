@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automerge.errors import ConfigError
-from automerge.recipe import Group, ModelRef, Recipe, make_recipe, parse_recipe, read_recipe
+from automerge.recipe import Group, ModelRef, Recipe, TokenRule, Vocabulary, make_recipe, parse_recipe, read_recipe
 
 BASE = ModelRef("base", "/models/base", "0" * 64)
 MATH = ModelRef("math", "/models/math", "1" * 64)
@@ -41,6 +41,26 @@ def test_the_hash_is_the_published_one() -> None:
     assert recipe().hash == GOLDEN
 
 
+def test_a_rule_that_names_a_model_alone_is_written_as_its_name() -> None:
+    """So a recipe of before there were others keeps its hash."""
+    rules = {"a": TokenRule("math"), "b": TokenRule("math", "b"), "c": TokenRule("code", "a"), "d": TokenRule(None)}
+    rules |= {"e": TokenRule("base", 7, force=False)}
+    made = recipe(vocabulary=Vocabulary(rules, 8))
+    assert made.canonical()["vocabulary"] == {
+        "tokens": {
+            "a": "math",
+            "b": "math",
+            "c": {"model": "code", "token": "a", "force": True},
+            "d": {"model": None, "token": "", "force": True},
+            "e": {"model": "base", "token": 7, "force": False},
+        },
+        "pad_to_multiple_of": 8,
+    }
+    assert parse_recipe(made.to_json()) == made and hash(rules["c"])
+    assert recipe(vocabulary=Vocabulary({"a": TokenRule("math")})).hash == GOLDEN_RULE
+
+
+GOLDEN_RULE = "dd1afdd451fb108ca46a2c044fa1728838ca5e03911eaead74d565ae00e20582"
 GOLDEN = "45727d3e3d0e71f9efc5f7e8b8f2edaa5e012357dec3e6c952eeb72463064bd8"
 
 
@@ -141,6 +161,10 @@ def edited(**changes: Any) -> str:
     return json.dumps(recipe().canonical() | changes)
 
 
+def rule(entry: object) -> str:
+    return edited(vocabulary={"tokens": {"a": entry}, "pad_to_multiple_of": 0})
+
+
 def without(key: str) -> str:
     data = recipe().canonical()
     del data[key]
@@ -168,6 +192,11 @@ def without(key: str) -> str:
         (edited(options=[]), "not a recipe: 'list' object has no attribute 'items'"),
         (edited(seed="x"), "not a recipe: invalid literal for int()"),
         (edited(tokenizer="none"), "tokenizer: expected base, union or a source's name, got 'none'"),
+        (rule("gone"), "the token 'a' is to come from 'gone', which is no model of the recipe"),
+        (rule({"model": None, "token": "b", "force": True}), "the token 'a' is to be zeros, and yet the row of 'b'"),
+        (rule({"model": "math", "force": True}), "not a recipe: vocabulary: expected a model's name, or model, token"),
+        (rule({"model": "math", "token": 1.5, "force": True}), "not a recipe: vocabulary: expected a name or null"),
+        (rule({"model": "math", "token": True, "force": True}), "not a recipe: vocabulary: expected a token or the nu"),
         (edited(sources=[{"name": "base", "digest": ""}]), "each model needs a name of its own; doubled: base"),
     ],
 )

@@ -1,8 +1,13 @@
-"""The command line: one file a subcommand, each thin. Exit 0 ok, 1 error, 2 usage, 3 a gate or the verdict says no."""
+"""The command line: one file a subcommand, each thin. Exit 0 ok, 1 error, 2 usage, 3 a gate or the verdict says no.
 
+A subcommand's file is imported when it is called: a merge does not wait for what a search needs.
+"""
+
+import importlib
 import importlib.metadata
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import typer
@@ -10,28 +15,38 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from automerge.cli import check, evaluate, export, merge, search, show, trials
 from automerge.errors import AutomergeError
 
 INTERRUPTED = 130
 # ClickException, of click or, from typer 0.29 on, of the copy that typer carries and does not export.
 _USAGE: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
-app = typer.Typer(
-    name="automerge",
-    help="Finds merges of fine-tuned language models by search, fenced by gates, proven on held-out items.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("search")(search.search)
-app.command("check")(check.check)
-app.command("trials")(trials.trials)
-app.command("show")(show.show)
-app.command("export")(export.export)
-app.command("eval")(evaluate.evaluate_models)
-app.command("merge")(merge.merge)
+COMMANDS = {  # name → file and function
+    "search": ("search", "search"),
+    "check": ("check", "check"),
+    "trials": ("trials", "trials"),
+    "show": ("show", "show"),
+    "export": ("export", "export"),
+    "eval": ("evaluate", "evaluate_models"),
+    "merge": ("merge", "merge"),
+}
+
+
+def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command line with these subcommands."""
+    app = typer.Typer(
+        name="automerge",
+        help="Finds merges of fine-tuned language models by search, fenced by gates, proven on held-out items.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        callback=_main,
+    )
+    for name in names:
+        file, function = COMMANDS[name]
+        app.command(name)(getattr(importlib.import_module(f"automerge.cli.{file}"), function))
+    return app
 
 
 def _version(asked: bool) -> None:
@@ -40,7 +55,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _main(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.", envvar="AUTOMERGE_DEBUG"),
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
@@ -51,6 +65,8 @@ def _main(
 def main() -> None:
     """Runs the command line. Known errors become one screen on stderr; a traceback comes with --debug only."""
     try:
+        asked = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        app = make_app([asked] if asked in COMMANDS else COMMANDS)
         code = app(standalone_mode=False)
     except _USAGE as error:
         error.show()

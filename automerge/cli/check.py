@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from automerge.cli.opening import AsJson, open_config
+from automerge.cli.opening import open_config
+from automerge.cli.options import AsJson
 from automerge.report.tables import plain_table
 from automerge.study.estimate import Estimate, estimate
 from automerge.study.session import Plan, make_plan

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from automerge.cli.opening import AsJson
+from automerge.cli.options import AsJson
 from automerge.config import EngineConfig, locate
 from automerge.engine.start import start_engine
 from automerge.evals.loaded import LoadedSkill, prepare

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 from automerge import __version__
-from automerge.cli.opening import AsJson, Out, Storage, StudyName, open_existing
+from automerge.cli.opening import open_existing
+from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.cli.show import find_row
 from automerge.export.checkpoint import write_checkpoint
 from automerge.merge.models import models_of

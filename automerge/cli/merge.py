@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from automerge.cli.opening import AsJson
+from automerge.cli.options import AsJson
 from automerge.errors import ConfigError
 from automerge.export.checkpoint import write_checkpoint
 from automerge.merge.mergekit.read import Imported, read_mergekit

@@ -1,12 +1,10 @@
-"""What the subcommands share: finding the config, the embedded zoo, the study's folder, and the options they take."""
+"""What the subcommands share: finding the config, the embedded zoo, and the study's folder."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import optuna
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -17,11 +15,6 @@ from automerge.study.store import open_study
 from automerge.zoo import prepare
 
 ZOO = "AUTOMERGE_ZOO"  # the variable that the zoo's files name; set here when they are asked for
-
-Out = Annotated[Path | None, typer.Option("--out", help="The study's folder. Default: results/<study>.")]
-StudyName = Annotated[str | None, typer.Option("--study", help="The study's name. Default: the config's.")]
-Storage = Annotated[str | None, typer.Option("--storage", help="An Optuna storage URL. Default: SQLite in the folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 
 
 def open_config(config: str | None, *, study: str | None, seed: int | None, engine: str | None) -> SearchConfig:

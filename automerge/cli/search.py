@@ -15,7 +15,8 @@ import typer
 from rich.console import Console
 
 from automerge.cli.live import LiveScreen, PlainLines, Screen
-from automerge.cli.opening import AsJson, Out, Storage, StudyName, open_config, study_folder
+from automerge.cli.opening import open_config, study_folder
+from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.gate.verdict import Verdict
 from automerge.report.tables import difference_table, gate_lines, verdict_line, verdict_table
 from automerge.study.events import Block, Event

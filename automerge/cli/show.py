@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from automerge.cli.opening import AsJson, Opened, Out, Storage, StudyName, open_existing
+from automerge.cli.opening import Opened, open_existing
+from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.errors import StudyError
 from automerge.evals.store import AnswerStore
 from automerge.recipe import Recipe, parse_recipe

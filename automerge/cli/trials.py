@@ -4,7 +4,8 @@ import json
 
 from rich.console import Console
 
-from automerge.cli.opening import AsJson, Out, Storage, StudyName, open_existing
+from automerge.cli.opening import open_existing
+from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.report.tables import trial_table, verdict_line
 from automerge.study.finals import last_verdict
 from automerge.study.records import study_rows

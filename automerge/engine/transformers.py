@@ -22,7 +22,7 @@ from automerge.errors import EngineError, SkillError
 from automerge.merge.frame import Frame
 from automerge.merge.models import Models
 from automerge.merge.stream import Merge
-from automerge.merge.token_ids import is_token_key
+from automerge.merge.vocabulary.ids import is_token_key
 from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
 

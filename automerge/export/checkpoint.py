@@ -16,16 +16,18 @@ from pathlib import Path
 from automerge.errors import ConfigError, ExportError, SourceError
 from automerge.export.safetensors_stream import SafetensorsStream
 from automerge.merge import Merge, Models
-from automerge.merge.checksum import ModelSum, tensor_sum
-from automerge.merge.merged_tokenizer import GENERATION
+from automerge.merge.checksum import ModelSum
+from automerge.merge.kernels.cpu_sum import tensor_sum
 from automerge.merge.mergekit.write import to_mergekit
 from automerge.merge.sources.checkpoint import Checkpoint
 from automerge.merge.sources.folder import INDEX, SINGLE, read_json
-from automerge.merge.tokenizers import TOKENIZER_FILES
+from automerge.merge.vocabulary.merged import GENERATION
+from automerge.merge.vocabulary.tokenizers import TOKENIZER_FILES
 from automerge.recipe import Recipe
 from automerge.records import Applied
 
 MAX_SHARD_BYTES = 2_000_000_000
+HELD_BYTES = 16 << 20  # merged tensors written before what was read for them is given back
 MERGEKIT = "mergekit_config.yml"  # the recipe for mergekit, where mergekit can express it
 Progress = Callable[[str], None]  # takes one line that says what is being done
 
@@ -52,7 +54,7 @@ def write_checkpoint(
         tell(note)
     with _part_of(out) as part:
         shards = _shards(merge, max_shard_bytes)
-        _write_weights(merge, part, shards, tell)
+        _write_weights(merge, models, part, shards, tell)
         if expected_checksum is not None and merge.checksum != expected_checksum:
             message = f"the merge's checksum is {merge.checksum}, expected {expected_checksum}: nothing was written"
             raise ExportError(message, where=str(out), hint="What would ship is not what was scored. Score it anew.")
@@ -110,13 +112,19 @@ def _shards(merge: Merge, limit: int) -> dict[str, list[str]]:
     return {f"model-{n:05d}-of-{len(groups):05d}.safetensors": names for n, names in enumerate(groups, 1)}
 
 
-def _write_weights(merge: Merge, part: Path, shards: Mapping[str, list[str]], tell: Progress) -> None:
+def _write_weights(merge: Merge, models: Models, part: Path, shards: Mapping[str, list[str]], tell: Progress) -> None:
     tensors = merge.tensors()
+    read = 0
     for file, names in shards.items():
         tell(f"writing {file}")
         with SafetensorsStream(part / file, {name: merge.shapes[name] for name in names}, merge.dtype) as stream:
             for _ in names:
-                stream.write(*next(tensors))
+                name, tensor = next(tensors)
+                stream.write(name, tensor)
+                read += tensor.nbytes
+                if read >= HELD_BYTES:
+                    models.give_back()
+                    read = 0
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": merge.bytes},
@@ -162,7 +170,8 @@ def _verify(part: Path, checksum: str) -> None:
     try:
         written = Checkpoint(part)
         for name in written.names:
-            sums.add(tensor_sum(name, written.mapped(name)))
+            sums.add(tensor_sum(name, written.stored(name)))
+            written.give_back()
     except SourceError as error:
         raise ExportError(f"what was written cannot be read: {error.message}", where=str(part)) from error
     if sums.hexdigest() != checksum:

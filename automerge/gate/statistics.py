@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 
 from automerge.errors import SkillError
 from automerge.records import Interval, ItemResult
@@ -112,6 +111,8 @@ def _bootstrap(pairs: list[Scores], factors: list[float], confidence: float, see
     def statistic(*samples: Scores, axis: int) -> Scores:
         total: Scores = sum(f * s.mean(axis=axis) for f, s in zip(factors, samples, strict=True))
         return total
+
+    from scipy.stats import bootstrap  # slow to import
 
     result = bootstrap(
         pairs,

@@ -23,7 +23,7 @@ from automerge.merge.hash32 import counter, mix_, signed
 
 GOLDEN = 0x9E3779B1
 U64 = (1 << 64) - 1
-PIECE = (1 << 15) - 2  # elements hashed at once, an even number; torch does not split so few among threads, whose barriers cost more
+PIECE = (1 << 15) - 2  # elements hashed at once, an even number; torch does not share so few out among threads
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 

@@ -1,7 +1,7 @@
 """What a merge gives and where each model's part of it lies: names, shapes and config of the result.
 
 A plain merge keeps the base's tensors, one to one. A recipe with slices stacks layers (stack.py); one whose models'
-vocabularies differ re-indexes the embeddings (vocabulary.py). The merge itself sees none of this.
+vocabularies differ re-indexes the embeddings (vocabulary/). The merge itself sees none of this.
 """
 
 from collections.abc import Mapping

@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from automerge.errors import SourceError
-from automerge.merge.embeddings import HEAD, rows_of
 from automerge.merge.frame import Frame
 from automerge.merge.layout import count_layers, in_order
-from automerge.merge.merged_tokenizer import MergedTokenizer, Speaker
-from automerge.merge.reindex import reindexed, untied
 from automerge.merge.sources.checkpoint import Checkpoint
 from automerge.merge.sources.compat import check_fits, check_vocabularies, merged_shapes
 from automerge.merge.sources.digest import digest
@@ -26,7 +23,10 @@ from automerge.merge.sources.lora import LoraAdapter
 from automerge.merge.sources.lora_vocabulary import adapted_shapes
 from automerge.merge.sources.source import Source
 from automerge.merge.stack import stacked
-from automerge.merge.tokenizers import SETTINGS, SPECIAL, TEMPLATE, VOCABULARY_FILES, has_tokenizer
+from automerge.merge.vocabulary.embeddings import HEAD, rows_of
+from automerge.merge.vocabulary.merged import MergedTokenizer, Speaker
+from automerge.merge.vocabulary.reindex import reindexed, untied
+from automerge.merge.vocabulary.tokenizers import SETTINGS, SPECIAL, TEMPLATE, VOCABULARY_FILES, has_tokenizer
 from automerge.recipe import UNION, ModelRef, Recipe
 
 Progress = Callable[[str], None]  # takes one line that says what is being done
@@ -157,6 +157,12 @@ class Models:
             known = ", ".join(["base", *self.sources])
             raise SourceError(f"no model is named {name!r}", hint=f"Known: {known}.")
         return self.sources[name]
+
+    def give_back(self) -> None:
+        """Unmaps what was read of the checkpoints, see sources/pages.py."""
+        for model in (self.base, *self.sources.values()):
+            if isinstance(model, Checkpoint):
+                model.give_back()
 
     def check(self, recipe: Recipe) -> None:
         """Raises SourceError where these are not, by content, the models the recipe names."""

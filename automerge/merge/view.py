@@ -1,6 +1,6 @@
 """One tensor as a method sees it while it plans: shape, parameters, and every model's values to measure.
 
-It knows no method, file or kernel. What is measured of a whole tensor is in reductions.py and orders.py; both read
+It knows no method, file or kernel. What is measured of a whole tensor is in measure/; its reductions and orders read
 `Values`, whose bytes are the same on every device.
 """
 

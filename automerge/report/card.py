@@ -19,7 +19,7 @@ A merge of {sources} over {base}, found by [automerge](https://pypi.org/project/
 | base | {base} (`{base_digest}`) |
 {source_rows}
 | weights checksum | `{checksum}` |
-| recipe | `{recipe_hash}`, in `recipe.json` |
+| recipe | `{recipe_hash}`, in `recipe.json`; for mergekit in `mergekit_config.yml`, where it can express it |
 | mask seed | {seed} |
 
 {verdict}

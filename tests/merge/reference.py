@@ -44,7 +44,14 @@ def linear(xs: list[np.ndarray], ws: list[float], normalize: bool) -> np.ndarray
     out = np.zeros_like(xs[0])
     for x, w in zip(xs, ws, strict=True):
         out = out + F(w) * x
-    return out / F(sum(ws)) if normalize else out
+    return out / added(ws) if normalize else out
+
+
+def added(ws: list[float]) -> np.float32:
+    total = F(0)
+    for w in ws:
+        total += F(w)
+    return total
 
 
 def trimmed(delta: np.ndarray, density: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from automerge.merge import Models
-from automerge.recipe import Recipe, Vocabulary, make_recipe
+from automerge.recipe import Recipe, TokenRule, Vocabulary, make_recipe
 from tests.merge.helpers import edit_json, recipe_of
 from tests.tiny import tiny_llama
 
@@ -69,9 +69,11 @@ def untie(folder: Path, seed: int = 9) -> None:
 
 
 def speaking(models: Models, method: str, values: Mapping[str, Any], tokenizer: str = "base", **more: Any) -> Recipe:
-    """A recipe of one group; `tokens` and `pad_to_multiple_of` make its vocabulary."""
+    """A recipe of one group; `tokens` (token → rule, or a model: all take its row) and `pad_to_multiple_of` make its
+    vocabulary."""
     recipe = recipe_of(models, method, values, dtype=more.pop("dtype", "float32"))
     rules, multiple = more.pop("tokens", {}), more.pop("pad_to_multiple_of", 0)
+    rules = {token: rule if isinstance(rule, TokenRule) else TokenRule(rule) for token, rule in rules.items()}
     return make_recipe(
         method=recipe.method,
         base=recipe.base,

@@ -1,7 +1,7 @@
-"""The other methods: numpy twins written from the formulas, cases by hand, identities, and what holds for every method."""
+"""The other methods: numpy twins written from the formulas, cases by hand, identities, what holds for every method."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from automerge.errors import ConfigError, MergeError
-from automerge.merge import elementary
 from automerge.merge.kernels.job import Operand
-from automerge.merge.lines import columns, rows
 from automerge.merge.masks import MaskStream
-from automerge.merge.norms import NORMS, masked_norm, smallest_size
+from automerge.merge.measure import elementary
+from automerge.merge.measure.lines import columns, rows
+from automerge.merge.measure.norms import NORMS, masked_norm, ranked_norm, smallest_size
 from automerge.merge.plan import Band, Drop, Plan
 from automerge.merge.registry import get_method, method_names
 from automerge.merge.view import Values, View
@@ -355,7 +355,7 @@ def test_della(shape: tuple[int, ...], p: float, epsilon: float) -> None:
         got = run("della", make_view(base, sources, values, {"lambda": 0.5}, {"rescale": rescale}))
         wanted = reference.agreed([part.astype(F) for part in parts], [1.0, -0.5], True)
         close(got, base + 0.5 * wanted, base, *(4 * part for part in parts))
-    if 0 < p - epsilon and p + epsilon < 1:
+    if p - epsilon > 0 and p + epsilon < 1:
         kept = [twin_magprune(delta, name, p, epsilon, False) for name, delta in pairs]
         ratios = [np.abs(d).sum() / (np.abs(k).sum() or 1.0) for (_, d), k in zip(pairs, kept, strict=True)]
         wanted = base + ratios[0] * kept[0] - 0.5 * ratios[1] * kept[1]
@@ -378,7 +378,7 @@ def test_mergelms_own(shape: tuple[int, ...], p: float) -> None:
         got = run("dare_weights", make_view(base, sources, values, options={"rescale": rescale}))
         close(got, sum(parts) / 1.5, *parts)
         wanted = base.astype(np.float64)
-        for (name, own), delta in zip(values.items(), deltas_of(base, sources), strict=True):
+        for own, delta in zip(values.values(), deltas_of(base, sources), strict=True):
             kept = twin_banded(delta, (delta.size - int(own["drop"] * delta.size)) / max(1, delta.size), 0.0)
             wanted = wanted + own["weight"] * kept / (1 - own["drop"] if rescale else 1)
         got = run("magnitude_linear", make_view(base, sources, values, options={"rescale": rescale}))
@@ -389,7 +389,7 @@ def test_mergelms_own(shape: tuple[int, ...], p: float) -> None:
 
 
 def hand(method: str, base: list[float], *sources: list[float], **rest: Any) -> list[float]:
-    named = {name: values for name, values in zip("abcdef", sources, strict=False)}
+    named = dict(zip("abcdef", sources, strict=False))
     merged: list[float] = run(method, make_view(base, named, **rest)).tolist()
     return merged
 
@@ -446,7 +446,9 @@ def test_counting_by_hand() -> None:
     assert hand("nearswap", [1, 1, 1], [1.5, 1, 3], merge_values={"t": 0.5}) == [1.5, 1, 1.5]
     # energies 16/4 and 2/4; both agree on the first, on the second + wins
     assert hand("sce", [0, 0, 0, 0], [4, 0, 0, 0], [1, 1, 0, 0]) == pytest.approx([33 / 9, 1, 0, 0])
-    assert hand("sce", [0, 0], [1, 2], [1, -1], merge_values={"select_topk": 0.5}) == [0, 2]  # elements alike are left
+    # two elements vary; half of them is the last; energies 25/3 and 1/3
+    half = hand("sce", [0, 0, 0], [1, 2, 5], [1, -1, 1], merge_values={"select_topk": 0.5})
+    assert half == pytest.approx([0, 0, 126 / 26])
     assert hand("breadcrumbs", [0] * 5, [1, -5, 3, 2, 4], values={"density": 0.4, "gamma": 0.2}) == [0, 0, 3, 0, 4]
     assert hand("breadcrumbs", [0] * 5, [1, -5, 3, 2, 4], values={"density": 0.4, "gamma": 0.0}) == [0, -5, 0, 0, 4]
     assert hand("breadcrumbs", [0] * 5, [1, -5, 3, 2, 4], values={"density": 0.8, "gamma": 0.9}) == [1, 0, 3, 2, 4]
@@ -711,6 +713,13 @@ def test_norms_lines_and_elementary_functions() -> None:
         assert masked_norm(values, mask, "l2") == pytest.approx(np.linalg.norm(sizes[kept]))
         assert masked_norm(values, mask, "linf") == sizes[kept].max()
     assert smallest_size(values) == sizes.min()
+    few = rng.integers(0, 6, size=3000).astype(F) * rng.choice([-1, 1], size=3000).astype(F)  # very many equal ones
+    ordered = np.sort(np.abs(np.float64(few)))
+    for places in (range(3000), range(1, 2), range(700, 2999), range(2999, 3000), range(1400, 3000)):
+        ends = Band(float(ordered[places[0]]), math.inf if places.stop == 3000 else float(ordered[places[-1]]))
+        for norm, order in (("l1", 1), ("l2", 2), ("linf", np.inf)):
+            wanted = np.linalg.norm(ordered[places.start : places.stop], order)
+            assert ranked_norm(values_of(few), ends, places, norm) == pytest.approx(wanted)
     assert masked_norm(values_of(flat[:0]), None, "linf") == 0
     with pytest.raises(ConfigError, match="expected a norm of l1, l2, linf, got 'l3'"):
         masked_norm(values, None, "l3")
@@ -726,9 +735,6 @@ def test_norms_lines_and_elementary_functions() -> None:
     assert elementary.exp(np.array([0.0, -9000.0])).tolist() == [1.0, 0.0]
     y = np.concatenate([rng.uniform(1e-8, 3, 10_000), 1 + rng.uniform(-1e-6, 1e-6, 1000)])
     np.testing.assert_allclose(elementary.log(y), np.log(y), rtol=1e-15, atol=1e-300)
-
-
-Check = Callable[[Mapping[str, Mapping[str, float]], Mapping[str, float], Mapping[str, Any]], None]
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,17 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
 @each_method
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_kernel(small: Models, method: str, name: str) -> None:
-    for dtype in DTYPES:
-        for recipe in everything(small, method, dtype):
-            wanted, checksum = merged(recipe, small, kernel=reference.run)
-            got, same = merged(recipe, small, kernel=KERNELS[name])
+    check_kernel(small, method, KERNELS[name])
+
+
+def check_kernel(
+    models: Models, method: str, kernel: Kernel, dtypes: tuple[str, ...] = DTYPES, some: slice = slice(None)
+) -> None:
+    """The kernel gives the reference's bytes and checksum for each of the method's options, or some of them."""
+    for dtype in dtypes:
+        for recipe in everything(models, method, dtype)[some]:
+            wanted, checksum = merged(recipe, models, kernel=reference.run)
+            got, same = merged(recipe, models, kernel=kernel)
             for tensor in wanted:
                 assert wanted[tensor].dtype == getattr(torch, dtype)
                 assert _same(got[tensor], wanted[tensor]), (tensor, recipe.options)

@@ -260,3 +260,11 @@ def test_a_model_without_embeddings_has_no_vocabulary(tmp_path: Path) -> None:
     a = write_model(tmp_path / "a", {"w": torch.ones(2, 2)})
     b = write_model(tmp_path / "b", {"w": torch.ones(3, 2)})
     assert "w: expected the base's shape [2, 2], got [3, 2]" in refused(a, b)
+
+
+def test_pages_given_back_are_read_again(folders: dict[str, str]) -> None:
+    models = open_models(folders["base"], {"code": folders["code"]})
+    before = {name: models.base.stored(name).clone() for name in models.tensor_names}
+    models.give_back()
+    for name in models.tensor_names:
+        assert torch.equal(models.base.stored(name), before[name])

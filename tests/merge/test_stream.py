@@ -1,18 +1,13 @@
 """Whole merges: same bytes however the work is cut, identities, groups, odd shapes and refusals."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from automerge.errors import ConfigError, MergeError, SourceError
-from automerge.merge import Merge, Models, method_names, models_of, open_models
-from automerge.merge.checksum import ModelSum, tensor_sum
+from automerge.merge import Merge, Models, models_of, open_models
 from automerge.recipe import Group, parse_recipe
 from tests.merge.helpers import merged, recipe_of, write_model
 

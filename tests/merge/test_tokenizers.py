@@ -14,9 +14,10 @@ from transformers import AutoTokenizer
 from automerge.errors import AutomergeError, ConfigError, SourceError
 from automerge.merge import Merge, Models, open_models
 from automerge.merge.sources.checkpoint import SafeFile
-from automerge.merge.token_ids import rewritten, translator
-from automerge.merge.tokenizer_folder import write_folder
-from automerge.merge.tokenizers import read_roles, read_template, read_tokens, same_vocabulary
+from automerge.merge.vocabulary.folder import write_folder
+from automerge.merge.vocabulary.ids import rewritten, translator
+from automerge.merge.vocabulary.tokenizers import read_roles, read_template, read_tokens, same_vocabulary
+from automerge.recipe import TokenRule
 from tests.merge.helpers import edit_json, merged
 from tests.merge.speakers import (
     COMMON,
@@ -168,7 +169,10 @@ def test_a_source_without_a_tokenizer_of_the_bases_size_speaks_as_the_base(
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"tokens": {"<im_end>": "x"}}, "the token '<im_end>' is not in the merge's vocabulary"),
+        ({"tokens": {"<new>": "x"}}, "x has no token '<new>'.*No model has it"),
+        ({"tokens": {"<new>": TokenRule("x", "<old>")}}, "x has no token '<old>'.*No model has it"),
+        ({"tokens": {"a": TokenRule("base", 45)}}, "base has no row 45, it has 45"),
+        ({"tokens": {"a": TokenRule("base", -1)}}, "base has no row -1, it has 45"),
         ({"tokens": {"<im_end>": "base"}, "tokenizer": "union"}, "base has no token '<im_end>'.*It is in x"),
         ({"pad_to_multiple_of": -1}, "pad_to_multiple_of: expected 0 or more, got -1"),
     ],
@@ -335,6 +339,6 @@ def test_ids_with_holes_cannot_be_a_union(base: Path, more: Path) -> None:
     save_file(tensors, base / WEIGHTS)
     edit_tokenizer(base, change)
     models = opened(base, x=more)
-    with pytest.raises(SourceError, match="The base's ids have holes"):
+    with pytest.raises(SourceError, match="ids of the tokenizer taken have holes"):
         models.frame(speaking(models, "linear", {}, "union"))
     assert rows_by_token(base)["9"].shape == (16,)

@@ -34,7 +34,17 @@ def run(arguments: list[str], **variables: str) -> None:
 
 @needs_triton
 def test_interpreted_it_equals_the_reference(tmp_path: Path) -> None:
-    options = ["-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}"]
+    check_interpreted(tmp_path, "not full")
+
+
+@needs_triton
+@pytest.mark.full
+def test_interpreted_it_gives_the_same_bytes_with_every_option(tmp_path: Path) -> None:
+    check_interpreted(tmp_path, "full")
+
+
+def check_interpreted(folder: Path, which: str) -> None:
+    options = ["-p", "no:cacheprovider", f"--basetemp={folder / 'inner'}", "-m", which]
     run(["-m", "pytest", *options, "tests/merge/triton_interpreted.py"], TRITON_INTERPRET="1")
 
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from automerge.merge import Merge, Models, merged_tokenizer, open_models
+from automerge.merge import Merge, Models, open_models
 from automerge.merge.kernels import reference
-from automerge.merge.reindex import halved
+from automerge.merge.vocabulary import merged as merged_vocabulary
+from automerge.merge.vocabulary.reindex import halved
+from automerge.recipe import TokenRule
 from tests.merge.helpers import merged, recipe_of
 from tests.merge.speakers import (
     COMMON,
@@ -21,6 +23,7 @@ from tests.merge.speakers import (
     speaker,
     speaking,
     untie,
+    write_tokenizer,
 )
 from tests.tiny import fine_tune_of, peft_lora_of
 
@@ -47,7 +50,7 @@ def test_equal_vocabularies_are_left_alone(tmp_path: Path, monkeypatch: pytest.M
     """No tokenizer is parsed, and the frame's models are the files themselves."""
     base = speaker(tmp_path / "base", COMMON)
     models = opened(base, x=fine_tune_of(base, tmp_path / "x", 1), y=fine_tune_of(base, tmp_path / "y", 2))
-    monkeypatch.setattr(merged_tokenizer, "read_tokens", None)
+    monkeypatch.setattr(merged_vocabulary, "read_tokens", None)
     for tokenizer in ("base", "x", "union"):
         recipe = speaking(models, "linear", {}, tokenizer)
         frame = models.frame(recipe)
@@ -163,17 +166,32 @@ def test_padding_stays(tmp_path: Path) -> None:
 
 
 def test_padding_beyond_every_model(tmp_path: Path) -> None:
-    """pad_to_multiple_of: rows that no model has are the mean of the base's token rows."""
+    """pad_to_multiple_of: a row that no model has is in each of them the mean of its own rows of tokens."""
     n = len(COMMON)
     base = speaker(tmp_path / "base", COMMON, rows=n + 1)
     models = opened(base, x=speaker(tmp_path / "x", COMMON, rows=n, seed=1))
     out = sum_of(models, pad_to_multiple_of=32)
     table = load_file(base / WEIGHTS)[EMBED]
     assert len(out[EMBED]) == len(out[HEAD]) == 64
-    mean = (halved(table[:n].double()) / n).float()
-    assert torch.allclose(mean, table[:n].mean(0), atol=1e-6)
+    means = [(halved(own[:n].double()) / n).float() for own in (table, load_file(tmp_path / "x" / WEIGHTS)[EMBED])]
+    assert torch.allclose(means[0], table[:n].mean(0), atol=1e-6)
     assert torch.equal(out[EMBED][n], table[n])
-    assert all(torch.equal(out[EMBED][row], mean) for row in range(n + 1, 64))
+    assert all(torch.equal(out[EMBED][row], expected(*means)) for row in range(n + 1, 64))
+
+
+def test_the_mean_of_an_adapter_and_of_bfloat16(tmp_path: Path) -> None:
+    """A mean is not rounded to the dtype the rows are stored in; an adapter's is that of θ + δ."""
+    n = len(COMMON)
+    base = speaker(tmp_path / "base", COMMON, tied=True, dtype=torch.bfloat16)
+    adapter = peft_lora_of(base, tmp_path / "adapter", 3, target_modules=["embed_tokens"])
+    models = opened(base, adapter=adapter)
+    frame = models.frame(speaking(models, "linear", {}, pad_to_multiple_of=64))
+    stored = frame.base.stored(EMBED)
+    assert stored is not None and stored.dtype == torch.float32
+    own, delta = load_file(base / WEIGHTS)[EMBED].double(), models.sources["adapter"].whole_delta(EMBED)
+    assert torch.equal(stored[n], (halved(own) / n).float())
+    found = frame.sources["adapter"].whole_delta(EMBED)
+    assert torch.equal(found[:n], delta) and torch.equal(found[n], (halved(delta.double()) / n).float())
 
 
 def test_a_rule_for_a_token(tmp_path: Path) -> None:
@@ -193,6 +211,77 @@ def test_a_rule_for_a_token(tmp_path: Path) -> None:
         assert torch.equal(out[tensor][ids["b"]], expected(rows["base"]["b"], *both))
     alone = opened(base, x=fine_tune_of(base, tmp_path / "same", 3))  # rules alone are enough to re-index
     assert torch.equal(sum_of(alone, tokens={"a": "x"})[EMBED][4], rows_by_token(tmp_path / "same")["a"])
+
+
+def test_a_rule_for_the_models_that_lack_the_token(tmp_path: Path) -> None:
+    """Without force: own rows stay; a row of zeros, another token's, the row of a number; a token that no model has."""
+    base = speaker(tmp_path / "base", [*COMMON, "<b>"])
+    x = speaker(tmp_path / "x", [*COMMON, *IM], seed=1, dtype=torch.float16)
+    y = speaker(tmp_path / "y", [*IM, *COMMON], rows=len(COMMON) + 3, seed=2)
+    models = opened(base, x=x, y=y)
+    rules = {
+        "<b>": TokenRule("y", "a", force=False),  # the base alone has it
+        "<im_start>": TokenRule("x", force=False),  # the base alone lacks it
+        "<im_end>": TokenRule(None, force=False),
+        "a": TokenRule("x", "b", force=False),  # all have it
+        "c": TokenRule(None),
+        "d": TokenRule("base", "e"),
+        "<zero>": TokenRule(None, force=False),
+        "<row>": TokenRule("y", len(COMMON) + 2, force=False),  # a row of padding
+    }
+    recipe = speaking(models, "task_arithmetic", {"weight": {"x": 0.5, "y": 0.5}}, "union", tokens=rules)
+    out, ids = merged(recipe, models)[0], ids_of(models.tokenizer_folder(recipe))
+    assert [ids[token] for token in ("<b>", *IM, "<row>", "<zero>")] == list(range(45, 50))
+    for tensor in BOTH:
+        found = {token: out[tensor][row] for token, row in ids.items()}
+        b, of_x, of_y = (rows_by_token(folder, tensor) for folder in (base, x, y))
+        zero = torch.zeros(16)
+        assert torch.equal(found["<b>"], expected(b["<b>"], of_y["a"], of_y["a"]))
+        assert torch.equal(found["<im_start>"], expected(of_x["<im_start>"], of_x["<im_start>"], of_y["<im_start>"]))
+        assert torch.equal(found["<im_end>"], expected(zero, of_x["<im_end>"], of_y["<im_end>"]))
+        assert torch.equal(found["a"], expected(b["a"], of_x["a"], of_y["a"]))
+        assert torch.equal(found["d"], b["e"])
+        assert torch.equal(found["c"], zero) and torch.equal(found["<zero>"], zero)
+        assert torch.equal(found["<row>"], load_file(y / WEIGHTS)[tensor][len(COMMON) + 2])
+        assert torch.equal(found["f"], expected(b["f"], of_x["f"], of_y["f"]))
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(models.tokenizer_folder(recipe))
+    assert tokenizer("a<row>").input_ids == [ids["a"], ids["<row>"]]
+
+
+def test_a_rule_gives_an_adapter_a_row(tmp_path: Path) -> None:
+    """Its δ is then against the base's own row of the token; and a rule may name a row of an adapter's."""
+    base = speaker(tmp_path / "base", [*COMMON, "<b>"], tied=True)
+    adapter = peft_lora_of(base, tmp_path / "adapter", 3, target_modules=["embed_tokens"])
+    write_tokenizer(adapter, [*COMMON, "<a>"])
+    x = speaker(tmp_path / "x", COMMON, tied=True, seed=1)
+    models = opened(base, adapter=adapter, x=x)
+    rules = {"<b>": TokenRule("x", "a", force=False), "c": TokenRule("adapter", "d")}
+    weights = {"weight": {"adapter": 1.0, "x": 0.0}}
+    out = merged(speaking(models, "task_arithmetic", weights, tokens=rules), models)[0][EMBED]
+    own, delta = load_file(base / WEIGHTS)[EMBED], models.sources["adapter"].whole_delta(EMBED)
+    b, d = len(COMMON), COMMON.index("d")
+    assert torch.equal(out[b], own[b] + (rows_by_token(x)["a"] - own[b]))
+    assert torch.equal(out[COMMON.index("c")], own[d] + delta[d])
+    assert torch.equal(out[d], own[d] + delta[d])
+
+
+def test_rules_add_tokens_to_the_tokenizer_that_is_taken(tmp_path: Path) -> None:
+    base = speaker(tmp_path / "base", COMMON)
+    x = speaker(tmp_path / "x", [*COMMON, *IM], seed=1, roles={"eos_token": "<im_end>"})
+    y = speaker(tmp_path / "y", [*COMMON, "<y>"], seed=2)
+    models = opened(base, x=x, y=y)
+    for tokenizer, start, eos in (("base", 45, "</s>"), ("x", 47, "<im_end>"), ("union", 47, "</s>")):
+        rules = {"<y>": "y", "<w>": TokenRule("x", "<im_end>")}
+        recipe = speaking(models, "task_arithmetic", {"weight": {"x": 0.5, "y": 0.5}}, tokenizer, tokens=rules)
+        ids, out = ids_of(models.tokenizer_folder(recipe)), merged(recipe, models)[0]
+        place = {"<w>": start, "<y>": start + 1} if tokenizer != "union" else {"<y>": start, "<w>": start + 1}
+        assert {token: ids[token] for token in place} == place
+        assert models.frame(recipe).config["vocab_size"] == len(out[EMBED]) == len(ids) == start + 2
+        assert torch.equal(out[EMBED][ids["<y>"]], rows_by_token(y)["<y>"])
+        assert torch.equal(out[EMBED][ids["<w>"]], rows_by_token(x)["<im_end>"])
+        assert models.frame(recipe).config["eos_token_id"] == ids[eos]
 
 
 def test_tied_and_untied(tmp_path: Path) -> None:

@@ -1,8 +1,14 @@
 """The Triton kernel on CPU tensors, by triton's interpreter. test_triton_kernel.py runs this in its own process."""
 
+import pytest
+
+from automerge.merge import Models
 from automerge.merge.kernels import cuda
 from automerge.merge.kernels.job import Job
 from tests.merge.kernel_contract import KernelContract
+from tests.merge.test_same_bytes import check_kernel, each_method, small
+
+__all__ = ["small"]  # the fixture
 
 
 class TestInterpreted(KernelContract):
@@ -10,3 +16,17 @@ class TestInterpreted(KernelContract):
 
     def kernel(self, jobs: list[Job]) -> list[bool]:
         return cuda.run(jobs, pairs=64)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@each_method
+def test_same_bytes(small: Models, method: str) -> None:
+    """One option a method, as the interpreter is slow; every method and option compiled: tests/gpu."""
+    check_kernel(small, method, cuda.run, ("bfloat16",), slice(-1, None))
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@each_method
+def test_same_bytes_with_every_option(small: Models, method: str) -> None:
+    check_kernel(small, method, cuda.run)

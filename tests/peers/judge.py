@@ -159,8 +159,8 @@ def merge_ours(config: Path, out: Path) -> None:
     """`automerge merge CONFIG OUT --json` in this process. Raises RuntimeError with what it printed if it fails."""
     from typer.testing import CliRunner
 
-    from automerge.cli import app
+    from automerge.cli import make_app
 
-    result = CliRunner().invoke(app, ["merge", str(config), str(out), "--json"])
+    result = CliRunner().invoke(make_app(), ["merge", str(config), str(out), "--json"])
     if result.exit_code:
         raise RuntimeError(f"automerge merge: {result.exception!r}\n{result.output}")

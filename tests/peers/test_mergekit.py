@@ -19,11 +19,7 @@ LAYOUT = ("task_arithmetic", "slerp", "passthrough", "slices_gradient")  # run e
 # The tensors are written before.
 NO_DEEP_STACK = ("qwen2", "qwen2.5", "qwen3", "gemma2", "gemma3")
 # What automerge cannot do yet, or does in another way; a test here that passes is an error.
-NOT_YET = {
-    "tokenizer_rows": "rules for tokens: kind zero, kind model_token, a source without force",
-    "tokenizer_padded": "mergekit pads each model with the mean of its own rows",
-    "ties_rescale": "mergekit's norm is that of the k elements it keeps, ours of all at the threshold too",
-}
+NOT_YET: dict[str, str] = {}
 
 pytestmark = pytest.mark.skipif(peer_python() is None, reason=NO_PEER)
 

@@ -1,4 +1,4 @@
-"""The kernels that run a Plan: torch (the reference, any device), numba (CPU), Triton (CUDA). All give the same bytes."""
+"""The kernels that run a Plan: torch (the reference, any device), numba (CPU), Triton (CUDA). All give equal bytes."""
 
 import torch
 

@@ -1,9 +1,9 @@
-"""The CPU's kernel: all jobs' chunks in one table, shared out among threads that run compiled code. Bytes as reference.py.
+"""The CPU's kernel: all jobs' chunks in one table, shared out among threads that run compiled code.
 
-The weights are read once; rounding, checksum and the search for values that are not finite happen in the same pass.
-Compiled code holds no interpreter lock, and the threads are Python's own and live for one call: unlike numba's pools
-they survive a fork, may be started from several threads at once, and get along with torch's. Each takes the next run of
-chunks when it is done with one, so a core that others use as well holds nobody up.
+The bytes are reference.py's. The weights are read once; rounding, checksum and the search for values that are not
+finite happen in the same pass. Compiled code holds no interpreter lock, and the threads are Python's own and live for
+one call: unlike numba's pools they survive a fork, may be started from several threads at once, and get along with
+torch's. Each takes the next run of chunks when it is done with one, so a core that others use as well holds nobody up.
 
 Values that are not finite are told, but their bytes may differ from the reference's: a merge that has some is refused.
 """
@@ -30,7 +30,7 @@ def run(jobs: Sequence[Job], *, threads: int | None = None) -> list[bool]:
     """
     table, parts = tables(jobs)
     sums = np.zeros((len(table.chunks), 3), np.int64)  # Σ t, Σ t · (2j + 1), whether something is not finite
-    _share_out([_task(table, sums, *piece) for part in parts for piece in _cut(*part)], threads)
+    share_out([_task(table, sums, *piece) for part in parts for piece in _cut(*part)], threads)
     owners = table.chunks[:, 0]
     gathered = np.zeros((len(jobs), 3), np.int64)
     np.add.at(gathered, owners, sums)  # int64 wraps around
@@ -53,7 +53,7 @@ def _task(
     return lambda: compiled(table, first, end, sums)
 
 
-def _share_out(tasks: Sequence[Callable[[], None]], threads: int | None) -> None:
+def share_out(tasks: Sequence[Callable[[], None]], threads: int | None) -> None:
     """Runs the tasks, each once, on this thread and others. Raises what a task raised."""
     numbers = itertools.count()  # the interpreter lock makes `next` safe
     raised: list[BaseException] = []

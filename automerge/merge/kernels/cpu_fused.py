@@ -49,7 +49,7 @@ def fused(shape: Shape) -> Any:
     # numba keeps a function by the values it closes over: plain numbers only
     terms, kind, deltas, weights, mask = shape.terms, shape.kind, shape.deltas, shape.weights, shape.mask
     finish, based = shape.finish, shape.base
-    elected, rounds = finish in (ELECT, AGREED), 2 if finish in (ELECT, AGREED) else 1
+    rounds = 2 if finish in (ELECT, AGREED) else 1
 
     @compiled()
     def run_chunks(tables, begin, end, sums):  # type: ignore[no-untyped-def]
@@ -114,7 +114,7 @@ def fused(shape: Shape) -> Any:
                                 c_low = NAUGHT if abs(o_low) < lows[t] or abs(o_low) > highs[t] else c_low
                                 c_high = NAUGHT if abs(o_high) < lows[t] or abs(o_high) > highs[t] else c_high
                             if turn == 1:
-                                # of the elected sign: above zero once the sign is taken off; a number that is none stays
+                                # of the elected sign: above zero once the sign is taken off; what is no number stays
                                 a_low, a_high = number(xor(bits(c_low), sign_low)), number(xor(bits(c_high), sign_high))
                                 c_low = NAUGHT if a_low <= NAUGHT else c_low
                                 c_high = NAUGHT if a_high <= NAUGHT else c_high

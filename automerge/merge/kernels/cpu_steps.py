@@ -13,13 +13,13 @@ from automerge.merge.kernels.cpu_words import (
     BF16,
     F16,
     F32,
-    GOLDEN,
     HIGH,
     LOW,
     MAGNITUDE,
     NAUGHT,
     S16,
     SIGN,
+    STEP,
     TINY,
     UNIT,
     add,
@@ -32,6 +32,7 @@ from automerge.merge.kernels.cpu_words import (
     load,
     load_half,
     load_number,
+    mul,
     number,
     right,
     round_up,
@@ -77,7 +78,7 @@ def run_chunks(tables, begin, end, sums):  # type: ignore[no-untyped-def]
                 first, words, at = (flat + done) >> 1, count // 2, at + 2 * (local + done)
             partial, places = sum_words(at, words, first, hashes)
             if kind != F32 and count & 1:  # the tensor's last element, a word of its own
-                term = np.int64(np.int32(hashed(xor(load_half(at, 2 * words), word((first + words) * GOLDEN)))))
+                term = np.int64(np.int32(hashed(xor(load_half(at, 2 * words), mul(word(first + words), STEP)))))
                 partial += term
                 places += term * words
             total += partial
@@ -114,7 +115,7 @@ def _merge(tables, job, local, flat, count, theta, result, shares, parts):  # ty
         part = parts[t]
         for i in range(n):
             result[i] += part[i]
-    if finish == ELECT or finish == AGREED:
+    if finish in (ELECT, AGREED):
         _elect(tables, first, terms, n, finish == AGREED, result, shares, parts)
     elif finish == DIVIDED:
         divisor = tables.scalars[job, 0]
@@ -179,7 +180,7 @@ def _scale(tables, term, key, local, first, head, count, part):  # type: ignore[
             y = spread(add(lowest, word(p)), start, middle)
             part[p] = factor * part[p] if xor(y, left(y, S16)) >= level else NAUGHT
             part[pairs + p] = factor * part[pairs + p] if y >= level else NAUGHT
-    elif mask == FLOOR or mask == BAND:
+    elif mask in (FLOOR, BAND):
         low, high = tables.low[term], tables.high[term]
         for i in range(2 * pairs):
             size = abs(part[i])

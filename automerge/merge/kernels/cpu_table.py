@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from automerge.errors import MergeError
-from automerge.merge.kernels.job import Job, Operand
+from automerge.merge.kernels.buffers import check_buffers
+from automerge.merge.kernels.job import Job
 from automerge.merge.masks import BLOCK
-from automerge.merge.plan import Band, Drop, Mask, Ranked, Term
+from automerge.merge.plan import Band, Drop, Mask, Ranked
 from automerge.merge.steps import fp32
 
 CHUNK = 1 << 14  # elements; 2^17 is a multiple of it
@@ -47,7 +47,8 @@ class Tables(NamedTuple):
     """The arrays of one call. Terms of a job are neighbours, and so are the keys of its terms in one block."""
 
     chunks: Array  # int64 [chunks, 4]: job, first element of the buffers, of the tensor, number of elements
-    jobs: Array  # int64 [jobs, 8]: base, out (addresses), their formats, first term, terms, first key, finish + 4 · weights
+    # int64 [jobs, 8]: base, out (addresses), their formats, first term, terms, first key, finish + 4 · weights
+    jobs: Array
     scalars: Array  # fp32 [jobs, 3]: divisor, b, λ
     based: Array  # bool [jobs]: whether b · θ takes part
     address: Array  # int64 [terms]: of the operand's values
@@ -67,12 +68,12 @@ class Tables(NamedTuple):
 def tables(jobs: Sequence[Job]) -> tuple[Tables, list[tuple[Shape | None, int, int]]]:
     """The arrays, and runs of chunks (shape, first, end); shape None is the general path's.
 
-    Raises MergeError where a buffer is not a CPU tensor of a known format, contiguous and as long as the others.
+    Raises MergeError for a job that cannot run, see buffers.check_buffers, and where a pair of 16-bit elements is cut.
     """
     rows: dict[Shape | None, list[Array]] = {}
     table: dict[str, list[Any]] = {name: [] for name in Tables._fields if name != "chunks"}
     for number, job in enumerate(jobs):
-        _check(job)
+        check_buffers(job, "cpu")
         shape = _shape(job)
         pieces = _pieces(number, job)
         _describe(job, table, pieces)
@@ -182,33 +183,3 @@ def _pieces(number: int, job: Job) -> Array:
     start = np.maximum(place * CHUNK, flat[segment])
     stop = np.minimum((place + 1) * CHUNK, end[segment])
     return np.stack([np.full_like(start, number), start - flat[segment] + local[segment], start, stop - start], axis=1)
-
-
-def _check(job: Job) -> None:
-    plan, n = job.plan, job.base.numel()
-    if len(plan.terms) != len(job.operands):
-        raise MergeError(f"the plan has {len(plan.terms)} terms, got {len(job.operands)} operands", where=job.name)
-    _check_buffer(job.name, "base", job.base, n, tuple(FORMATS))
-    _check_buffer(job.name, "out", job.out, n, tuple(FORMATS))
-    for term, operand in zip(plan.terms, job.operands, strict=True):
-        _check_operand(job, term, operand, n)
-    for segment in job.segments:
-        if min(segment.local, segment.flat, segment.length) < 0 or segment.local + segment.length > n:
-            raise MergeError(f"{segment} lies outside buffers of {n} elements", where=job.name)
-
-
-def _check_operand(job: Job, term: Term, operand: Operand, n: int) -> None:
-    what = f"the values of {term.source}"
-    _check_buffer(job.name, what, operand.values, n, (torch.float32,) if operand.is_delta else tuple(FORMATS))
-    if isinstance(term.mask, Ranked):
-        mask = term.mask
-        _check_buffer(job.name, f"the ranks of {term.source}", mask.ranks, n, (torch.uint16,))
-        _check_buffer(job.name, f"the levels of {term.source}", mask.levels, mask.levels.numel(), (torch.int32,))
-        _check_buffer(job.name, f"the factors of {term.source}", mask.factors, mask.levels.numel(), (torch.float32,))
-
-
-def _check_buffer(where: str, what: str, buffer: Tensor, n: int, dtypes: tuple[torch.dtype, ...]) -> None:
-    if buffer.device.type != "cpu" or not buffer.is_contiguous() or buffer.numel() != n or buffer.dtype not in dtypes:
-        kinds = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        got = f"{buffer.numel()} of {buffer.dtype} on {buffer.device}{'' if buffer.is_contiguous() else ', not contiguous'}"
-        raise MergeError(f"{what}: expected {n} contiguous elements of {kinds} on the CPU, got {got}", where=where)

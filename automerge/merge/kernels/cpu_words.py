@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numba.extending
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from automerge.merge import hash32
 from automerge.merge.checksum import GOLDEN
@@ -26,23 +26,25 @@ NAUGHT = np.float32(0.0)
 TINY = np.float32(1e-8)
 UNIT = np.float32(1.0)
 
-inline = numba.njit(forceinline=True, error_model="numpy")
+inline: Callable[[Callable[..., Any]], Any] = numba.njit(forceinline=True, error_model="numpy")
+apart: Callable[[Callable[..., Any]], Any] = numba.njit(error_model="numpy")  # compiled once, not at each call
+instruction: Callable[[Callable[..., Any]], Any] = numba.extending.intrinsic
 
 
 def _one(argument: Any, result: Any, emit: Callable[[Any, Any], Any]) -> Any:
-    @intrinsic
-    def instruction(context: Any, a: Any) -> Any:
+    @instruction
+    def single(context: Any, a: Any) -> Any:
         return result(argument), lambda _context, builder, _signature, values: emit(builder, *values)
 
-    return instruction
+    return single
 
 
 def _two(arguments: Any, result: Any, emit: Callable[[Any, Any, Any], Any]) -> Any:
-    @intrinsic
-    def instruction(context: Any, a: Any, b: Any) -> Any:
+    @instruction
+    def single(context: Any, a: Any, b: Any) -> Any:
         return result(*arguments), lambda _context, builder, _signature, values: emit(builder, *values)
 
-    return instruction
+    return single
 
 
 def _pointer(builder: Any, address: Any, kind: Any, index: Any) -> Any:
@@ -70,7 +72,7 @@ load_half = _two(_place, _word, lambda b, at, i: b.zext(b.load(_pointer(b, at, _
 load_number = _two(_place, _number, lambda b, at, i: b.load(_pointer(b, at, _FLOAT, i), align=4))
 
 
-@intrinsic
+@instruction
 def store(context: Any, at: Any, index: Any, value: Any) -> Any:
     """Writes a 32-bit word."""
 
@@ -81,7 +83,7 @@ def store(context: Any, at: Any, index: Any, value: Any) -> Any:
     return types.void(_long, _long, _word), emit
 
 
-@intrinsic
+@instruction
 def store_half(context: Any, at: Any, index: Any, value: Any) -> Any:
     """Writes the low 16 bits of a word."""
 
@@ -148,7 +150,8 @@ def rounded_pair(kind: Any, low: Any, high: Any) -> Any:
     return either(right(round_up(low), S16), both(round_up(high), HIGH))
 
 
-# ── the hash of masks.py, its second key moved behind the shift: x ^ k ^ ((x ^ k) >> 15) = x ^ (x >> 15) ^ (k ^ (k >> 15)) ──
+# ── the hash of masks.py, its second key moved behind the shift:
+#    x ^ k ^ ((x ^ k) >> 15) = x ^ (x >> 15) ^ (k ^ (k >> 15)) ──
 
 
 @inline

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from automerge.errors import MergeError
+from automerge.merge.kernels.buffers import check_operands
 from automerge.merge.kernels.job import Job
 from automerge.merge.plan import Band, Drop, Mask, Ranked
 
@@ -46,7 +47,8 @@ class Kind:
 
 
 def kind_of(job: Job) -> Kind:
-    """Raises MergeError for a dtype that no kernel reads."""
+    """Raises MergeError for a dtype that no kernel reads, and unless there is an operand a term."""
+    check_operands(job)
     plan = job.plan
     pairs = zip(plan.terms, job.operands, strict=True)
     return Kind(

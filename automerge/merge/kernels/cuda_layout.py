@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from automerge.errors import MergeError
+from automerge.merge.kernels.buffers import check_buffers
 from automerge.merge.kernels.cuda_kind import FULL, NARROW, PARTIAL, SEGMENT_COLUMNS, TERM_COLUMNS, Kind, kind_of
 from automerge.merge.kernels.job import Job
 from automerge.merge.masks import BLOCK
@@ -58,11 +59,13 @@ class Layouts:
         """
         kinds = [kind_of(job) for job in jobs]
         addresses = [_addresses(job) for job in jobs]
-        sizes = [(job.total.shape, job.segments) for job in jobs]
+        sizes = [(job.base.numel(), job.total.shape, job.segments) for job in jobs]
         key = (device, pairs, addresses, kinds, sizes)
         for kept, launches in self._kept:
             if kept == key:
                 return launches
+        for job in jobs:
+            check_buffers(job, device.type)
         launches = _layout(jobs, kinds, addresses, pairs, device)
         self._kept.append((key, launches))
         return launches

@@ -166,17 +166,46 @@ class SliceOutput(Closed):
         return self
 
 
+class Zeros(Closed):
+    """A row of zeros."""
+
+    kind: Literal["zero"]
+
+
+class ModelToken(Closed):
+    """A row of a model, by its token or by its number."""
+
+    kind: Literal["model_token"]
+    model: ModelName
+    token: str | None = None
+    token_id: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "ModelToken":
+        if (self.token is None) == (self.token_id is None):
+            raise ValueError("expected either token or token_id")
+        return self
+
+    @property
+    def row(self) -> str | int:
+        """The token, or the number."""
+        return self.token if self.token is not None else self.token_id or 0
+
+
 class TokenRule(Closed):
     """Where a token's row comes from, for the models that lack it or, with `force`, for all."""
 
-    source: ModelName | dict[str, Any] | None = None
+    source: ModelToken | Zeros | ModelName | None = None
     force: bool = False
 
     @field_validator("source", mode="before")
     @classmethod
     def _kinds(cls, value: Any) -> Any:
         if isinstance(value, dict) and "kind" in value:
-            return value
+            kinds: dict[Any, type[Closed]] = {"zero": Zeros, "model_token": ModelToken}
+            if value["kind"] not in kinds:
+                raise ValueError(f"expected a model or a kind, zero or model_token, got {value['kind']!r}")
+            return kinds[value["kind"]].model_validate(value)
         return None if value is None else ModelName.model_validate(value)
 
 

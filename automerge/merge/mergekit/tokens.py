@@ -1,16 +1,17 @@
 """mergekit's tokenizer and chat_template settings as a recipe's: tokenizer, vocabulary rules, template.
 
-mergekit shrinks a padded embedding to the vocabulary; here it stays padded (merge/vocabulary.py).
+mergekit shrinks a padded embedding to the vocabulary; here it stays padded (merge/vocabulary/rows.py).
 """
 
 from collections import Counter
 
 from automerge.errors import ConfigError
-from automerge.merge.mergekit.cast import Cast
-from automerge.merge.mergekit.schema import MergekitConfig, ModelName, TokenRule
+from automerge.merge.mergekit import schema as mergekit
+from automerge.merge.mergekit.cast import BASE, Cast
+from automerge.merge.mergekit.schema import MergekitConfig, ModelName
 from automerge.merge.models import Models
-from automerge.merge.tokenizers import read_template, read_tokens
-from automerge.recipe import UNION, Vocabulary
+from automerge.merge.vocabulary.tokenizers import read_template
+from automerge.recipe import UNION, TokenRule, Vocabulary
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
@@ -33,49 +34,30 @@ def tokenizer_of(config: MergekitConfig, cast: Cast, where: str) -> str:
 
 
 def vocabulary_of(config: MergekitConfig, cast: Cast, models: Models, where: str) -> Vocabulary | None:
-    """The rules for single tokens, and the padding; None where there are none. Raises ConfigError for a rule that
-    cannot be kept here."""
+    """The rules for single tokens, and the padding; None where there are none. Raises ConfigError for a rule without a
+    source, or of a model that is not merged."""
     if config.tokenizer is None or not (config.tokenizer.tokens or config.tokenizer.pad_to_multiple_of):
         return None
-    owners = {
-        token: _owner(token, rule, cast, models, f"{where}: tokenizer.tokens.{token}")
+    rules = {
+        token: _rule(token, rule, cast, models, f"{where}: tokenizer.tokens.{token}")
         for token, rule in config.tokenizer.tokens.items()
     }
-    return Vocabulary(owners, config.tokenizer.pad_to_multiple_of or 0)
+    return Vocabulary(rules, config.tokenizer.pad_to_multiple_of or 0)
 
 
-def _owner(token: str, rule: TokenRule, cast: Cast, models: Models, where: str) -> str:
-    source = _plain_source(token, rule, where)
-    name = cast.name_of(source)
-    if name is None:
-        hint = f"Name one of: {', '.join(str(known) for known in cast.names)}."
-        raise ConfigError(f"{source} is not among the models", where=where, hint=hint)
-    if not rule.force:
-        others = [models.base_ref.name] if cast.theta else []
-        others += [other for other in cast.sources if other != name]
-        owners = [other for other in others if other != name and token in read_tokens(models.folder_of(other)).ids]
-        if owners:
-            message = f"{', '.join(owners)} would keep a row of their own, which is not supported"
-            raise ConfigError(message, where=where, hint=f"With force: true every model takes the row of {source}.")
-    return models.base_ref.name if name == "base" else name
-
-
-def _plain_source(token: str, rule: TokenRule, where: str) -> ModelName:
+def _rule(token: str, rule: mergekit.TokenRule, cast: Cast, models: Models, where: str) -> TokenRule:
     source = rule.source
-    if isinstance(source, ModelName):
-        return source
     if source is None:
         raise ConfigError("a rule without a source is not supported", where=where, hint="Name the model of its row.")
-    kind = source.get("kind")
-    if kind == "model_token" and source.get("token") == token and set(source) == {"kind", "model", "token"}:
-        return ModelName.model_validate(source["model"])
-    if kind == "model_token":
-        message = "another token's row (kind: model_token) is not supported"
-    elif kind == "zero":
-        message = "a row of zeros (kind: zero) is not supported"
-    else:
-        message = f"expected a model or a kind, zero or model_token, got {source}"
-    raise ConfigError(message, where=where, hint="Name the model that the token's own row is taken from.")
+    if isinstance(source, mergekit.Zeros):
+        return TokenRule(None, force=rule.force)
+    model = source.model if isinstance(source, mergekit.ModelToken) else source
+    name = cast.name_of(model)
+    if name is None:
+        hint = f"Name one of: {', '.join(str(known) for known in cast.names)}."
+        raise ConfigError(f"{model} is not among the models", where=where, hint=hint)
+    name = models.base_ref.name if name == BASE else name
+    return TokenRule(name, source.row if isinstance(source, mergekit.ModelToken) else "", rule.force)
 
 
 def chat_template_of(config: MergekitConfig, cast: Cast, models: Models, where: str) -> str:

@@ -23,7 +23,7 @@ from automerge.merge.mergekit.tensors import tensors_of
 from automerge.merge.models import Models
 from automerge.merge.sources.folder import is_adapter
 from automerge.merge.stack import Laid, reads_base
-from automerge.recipe import Recipe, Slice
+from automerge.recipe import Recipe, Slice, TokenRule
 
 RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 
@@ -198,6 +198,19 @@ class _Writer:
             return f"{self._path(self.recipe.base.name)}+{path}"
         return path
 
+    def _row(self, token: str, rule: TokenRule) -> str | dict[str, Any]:
+        """The source of a token's rule."""
+        if rule.model is None:
+            return {"kind": "zero"}
+        if rule.model == self.recipe.base.name and not self.theta:
+            message = f"the base is no model of a {self.recipe.method} in mergekit, which has no row of it"
+            raise ConfigError(message, where=f"vocabulary.tokens.{token}")
+        path = self._path(rule.model)
+        if rule.token == "":
+            return path
+        which = "token" if isinstance(rule.token, str) else "token_id"
+        return {"kind": "model_token", "model": path, which: rule.token}
+
     def _tokenizer(self) -> dict[str, Any]:
         recipe = self.recipe
         found: dict[str, Any] = {"chat_template": recipe.chat_template} if recipe.chat_template else {}
@@ -214,7 +227,8 @@ class _Writer:
         tokenizer: dict[str, Any] = {"source": source}
         if recipe.vocabulary is not None and recipe.vocabulary.tokens:
             tokenizer["tokens"] = {
-                token: {"source": self._path(owner), "force": True} for token, owner in recipe.vocabulary.tokens.items()
+                token: {"source": self._row(token, rule), **({"force": True} if rule.force else {})}
+                for token, rule in recipe.vocabulary.tokens.items()
             }
         if recipe.vocabulary is not None and recipe.vocabulary.pad_to_multiple_of:
             tokenizer["pad_to_multiple_of"] = recipe.vocabulary.pad_to_multiple_of

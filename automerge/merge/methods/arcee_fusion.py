@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automerge.merge.elementary import Array, exp, log
-from automerge.merge.lines import RUN, halved
+from automerge.merge.measure.elementary import Array, exp, log
+from automerge.merge.measure.lines import RUN, halved
 from automerge.merge.registry import Method, register
 from automerge.merge.view import Elementwise, SourceView, Values, View
 

@@ -6,14 +6,15 @@ In each tensor of n elements int(density_i · n) are kept: of those sorted by |�
 and as many of the smallest as it takes; where that leaves too few, fewer of the largest. Elements equal to the smallest
 or the largest kept stay together. γ is `gamma`, the share at the top (the paper writes the percentile, 1 − γ); with 0
 no large element is dropped, and at density 1 none at all. With `rescale`, which the paper has not, what is kept is
-scaled to δ's norm. mergekit's is the same, but that it splits equal elements by their place.
+scaled by ‖δ‖ ÷ ‖the int(density_i · n) kept‖. mergekit's is the same, but that it keeps only so many of the equal ones;
+which, is left to its sort, which is not stable.
 """
 
 import math
 
+from automerge.merge.measure.norms import smallest_size
+from automerge.merge.measure.orders import kth_largest
 from automerge.merge.methods.parts import NORMALIZE_OFF, RESCALE_NORM, RESCALE_OFF, norm_ratio, sum_of_weights
-from automerge.merge.norms import smallest_size
-from automerge.merge.orders import kth_largest
 from automerge.merge.plan import Band, Plan, Term
 from automerge.merge.registry import DENSITY, LAMBDA, WEIGHT, Method, Parameter, register
 from automerge.merge.view import SourceView, View
@@ -46,7 +47,8 @@ def _term(view: View, source: SourceView) -> Term:
     if low == 0.0 and high == math.inf:
         return Term(source.name, weight, weight)
     mask = Band(low, high)
-    factor = weight * norm_ratio(view, source, mask) if view.options["rescale"] else weight
+    places = range(smallest, smallest + kept)
+    factor = weight * norm_ratio(view, source, mask, places) if view.options["rescale"] else weight
     return Term(source.name, factor, weight, mask)
 
 

@@ -7,7 +7,7 @@ rescales only when told to, and can hand the masked weights to other methods tha
 """
 
 from automerge.merge.masks import drop_level, keep_rate
-from automerge.merge.methods.parts import NORMALIZE_SUM, RESCALE, check_weight_sum
+from automerge.merge.methods.parts import NORMALIZE_SUM, RESCALE, check_weight_sum, weights_added
 from automerge.merge.plan import Drop, Plan, Term
 from automerge.merge.registry import DROP, WEIGHT, Method, register
 from automerge.merge.view import SourceView, View
@@ -16,7 +16,7 @@ from automerge.merge.view import SourceView, View
 def plan(view: View) -> Plan:
     """A weighted sum of thinned weights."""
     terms = tuple(_term(view, source) for source in view.sources if source.values["weight"] != 0.0)
-    divisor = sum(source.values["weight"] for source in view.sources) if view.options["normalize"] else 1.0
+    divisor = weights_added(view) if view.options["normalize"] else 1.0
     return Plan("weights", terms, divisor=divisor, base=0.0)
 
 

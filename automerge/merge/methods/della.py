@@ -21,6 +21,7 @@ import torch
 
 from automerge.errors import MergeError
 from automerge.merge.masks import LANES
+from automerge.merge.measure.orders import row_ranks
 from automerge.merge.methods.parts import (
     NORMALIZE_ON,
     RESCALE,
@@ -32,7 +33,6 @@ from automerge.merge.methods.parts import (
     dare_term,
     norm_ratio,
 )
-from automerge.merge.orders import row_ranks
 from automerge.merge.plan import Plan, Ranked, Term
 from automerge.merge.registry import DIALECT, DROP, LAMBDA, WEIGHT, Method, Parameter, register
 from automerge.merge.view import SourceView, View

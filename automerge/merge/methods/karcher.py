@@ -14,13 +14,13 @@ opposite to m (sin θ below `tol`) gives T no direction and is left out of it.
 
 import math
 
-from automerge.merge.geometry import Matrix, gram
+from automerge.merge.measure.geometry import Matrix, gram
 from automerge.merge.plan import Plan, Term
 from automerge.merge.registry import Method, Option, Parameter, register
 from automerge.merge.view import View
 
 MAX_ITER = Parameter("max_iter", "merge", 10.0, 0.0, 1000.0, "most steps, rounded down", (1.0, 20.0))
-TOL = Parameter("tol", "merge", 1e-5, 0.0, 1.0, "angles and lengths below this are 0", (1e-7, 1e-4))
+TOL = Parameter("tol", "merge", 1e-5, 1e-12, 1.0, "angles and lengths below this are 0", (1e-7, 1e-4))
 WITH_BASE = Option("with_base", False, "the base is one more model")
 
 

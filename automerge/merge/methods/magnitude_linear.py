@@ -7,8 +7,8 @@ m_i is 0 for the int(p_i · n) elements of smallest |δ| in a tensor of n; those
 `normalize`. MergeLM can hand the masked models to other methods than this sum.
 """
 
+from automerge.merge.measure.orders import kth_largest
 from automerge.merge.methods.parts import NORMALIZE_OFF, sum_of_weights
-from automerge.merge.orders import kth_largest
 from automerge.merge.plan import Band, Plan, Term
 from automerge.merge.registry import LAMBDA, WEIGHT, Method, Option, Parameter, register
 from automerge.merge.view import SourceView, View

@@ -14,8 +14,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from automerge.merge.geometry import cosine, gram
-from automerge.merge.lines import rows
+from automerge.merge.measure.geometry import cosine, gram
+from automerge.merge.measure.lines import rows
 from automerge.merge.methods.parts import FILTER_WISE
 from automerge.merge.plan import Plan, Term
 from automerge.merge.registry import DIALECT, Method, register

@@ -13,7 +13,7 @@ itself the weighted sum of the directions; here it is left out.
 import math
 
 from automerge.errors import MergeError
-from automerge.merge.geometry import gram, length_of_sum
+from automerge.merge.measure.geometry import gram, length_of_sum
 from automerge.merge.methods.nuslerp import ON
 from automerge.merge.methods.parts import NORMALIZE_SUM, check_weight_sum
 from automerge.merge.plan import Plan, Term

@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from automerge.merge.geometry import cosine, gram
-from automerge.merge.lines import columns, rows
+from automerge.merge.measure.geometry import cosine, gram
+from automerge.merge.measure.lines import columns, rows
 from automerge.merge.plan import Plan, Term
 from automerge.merge.registry import WEIGHT, Method, Option, register
 from automerge.merge.steps import fp32

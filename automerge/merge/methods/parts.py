@@ -3,13 +3,14 @@
 It registers nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from automerge.errors import MergeError
 from automerge.merge.masks import drop_level, keep_rate
-from automerge.merge.norms import NORMS, masked_norm
-from automerge.merge.plan import SMALLEST_DIVISOR, Drop, Mask, Term
+from automerge.merge.measure.norms import NORMS, masked_norm, ranked_norm
+from automerge.merge.plan import SMALLEST_DIVISOR, Band, Drop, Mask, Term
 from automerge.merge.registry import Option
+from automerge.merge.steps import fp32
 from automerge.merge.view import SourceView, View
 from automerge.recipe import Setting
 
@@ -31,13 +32,27 @@ SMALLEST_NORM = 1e-7  # mergekit rescales nothing whose norm, before or after, i
 
 def sum_of_weights(view: View) -> float:
     """Σ w_i over all sources with `normalize`, 1 without, or where it is below 1e-8 in magnitude."""
-    total = sum(source.values["weight"] for source in view.sources) if view.options["normalize"] else 1.0
-    return 1.0 if abs(total) < SMALLEST_DIVISOR else total
+    total = weights_added(view) if view.options["normalize"] else 1.0
+    return 1.0 if abs(total) < fp32(SMALLEST_DIVISOR) else total
+
+
+def weights_added(view: View) -> float:
+    """Σ w_i in fp32: each weight is rounded, and they are added one after another, in the order of the sources; so
+    0.7 + 0.4 + 0.3 is 1.4000001, as in mergekit."""
+    return _added(source.values["weight"] for source in view.sources)
+
+
+def _added(weights: Iterable[float]) -> float:
+    total = 0.0
+    for weight in weights:
+        total = fp32(total + fp32(weight))
+    return total
 
 
 def check_weight_sum(sources: BySource, merge: ByName, options: Options) -> None:
     """Raises MergeError where the sum of the weights is to be divided by, and is 0."""
-    if options["normalize"] and abs(sum(values["weight"] for values in sources.values())) < SMALLEST_DIVISOR:
+    weights = [sources[name]["weight"] for name in sorted(sources)]
+    if options["normalize"] and min(abs(sum(weights)), abs(_added(weights))) < SMALLEST_DIVISOR:
         hint = "Change the weights, or set normalize to false."
         raise MergeError("the sum of the weights is to be divided by, and is 0", hint=hint)
 
@@ -49,10 +64,18 @@ def check_rescale_norm(sources: BySource, merge: ByName, options: Options) -> No
         raise MergeError(message, hint="Set dialect to mergekit, or leave rescale_norm out.")
 
 
-def norm_ratio(view: View, source: SourceView, mask: Mask | None) -> float:
-    """‖δ‖ ÷ ‖mδ‖ in the norm that `rescale_norm` names, as mergekit rescales; 1 where either is below 1e-7."""
+def norm_ratio(view: View, source: SourceView, mask: Mask | None, places: range | None = None) -> float:
+    """‖δ‖ ÷ ‖mδ‖ in the norm that `rescale_norm` names, as mergekit rescales; 1 where either is below 1e-7.
+
+    `places` are those a Band stands for among the δ sorted by size: mergekit keeps so many, and ‖mδ‖ is theirs, where
+    the Band keeps more because of equal ones at its ends.
+    """
     norm = str(view.options["rescale_norm"])
-    before, after = masked_norm(source.delta, None, norm), masked_norm(source.delta, mask, norm)
+    before = masked_norm(source.delta, None, norm)
+    if isinstance(mask, Band) and places is not None:
+        after = ranked_norm(source.delta, mask, places, norm)
+    else:
+        after = masked_norm(source.delta, mask, norm)
     return 1.0 if before < SMALLEST_NORM or after < SMALLEST_NORM else before / after
 
 

@@ -21,7 +21,8 @@ def plan(view: View) -> Elementwise:
     r, alpha, epsilon = (np.float32(view.values[name]) for name in ("r", "alpha", "epsilon"))
     factors = []
     for shared, alone in _counts(view):
-        ratio = np.float32(shared) / max(np.float32(alone), epsilon) if shared else np.float32(0.0)
+        least = max(np.float32(alone), epsilon)
+        ratio = np.float32(shared) / least if shared and least else alpha * np.float32(shared > 0)
         factors.append(float(np.float32(1.0) + r * min(ratio, alpha)))
     return shared_or_alone(view, factors)
 

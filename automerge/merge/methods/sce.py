@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from automerge.merge.reductions import dot
-from automerge.merge.reductions import total as total_of
+from automerge.merge.measure.reductions import dot
+from automerge.merge.measure.reductions import total as total_of
 from automerge.merge.registry import DIALECT, Method, Parameter, register
 from automerge.merge.steps import fp32, total
 from automerge.merge.view import Elementwise, View

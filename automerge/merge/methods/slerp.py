@@ -8,7 +8,7 @@ The result is not brought back to a length. mergekit's is the same: its base mod
 
 import math
 
-from automerge.merge.geometry import cosine, gram
+from automerge.merge.measure.geometry import cosine, gram
 from automerge.merge.plan import Plan, Term
 from automerge.merge.registry import Method, Parameter, register
 from automerge.merge.steps import fp32

@@ -4,12 +4,13 @@
     sign   = + where Σ w_i δ̂_i ≥ 0, else −
     merged = θ + λ Σ_agree w_i δ̂_i ÷ Σ_agree w_i      (the division only with `normalize`)
 Signs are elected on weighted deltas, so a negative weight flips a vote (PEFT elects before it weights). With `rescale`,
-which the paper has not, δ̂ is scaled to δ's norm. `dialect: mergekit` keeps at least one element unless the density is
-0; mergekit itself keeps, among elements equal to the threshold, the first ones only.
+which the paper has not, δ̂ is scaled by ‖δ‖ ÷ ‖the int(density_i · n) largest of δ‖. `dialect: mergekit` keeps at least
+one element unless the density is 0. mergekit itself keeps only so many of the elements equal to the threshold; which
+they are is left to its sort, which is not stable.
 """
 
+from automerge.merge.measure.orders import kth_largest
 from automerge.merge.methods.parts import NORMALIZE_ON, RESCALE_NORM, RESCALE_OFF, norm_ratio
-from automerge.merge.orders import kth_largest
 from automerge.merge.plan import Band, Plan, Term
 from automerge.merge.registry import DENSITY, DIALECT, LAMBDA, WEIGHT, Method, register
 from automerge.merge.view import SourceView, View
@@ -31,7 +32,8 @@ def _term(view: View, source: SourceView) -> Term:
     if threshold == 0.0:
         return Term(source.name, weight, weight)
     mask = Band(threshold)
-    factor = weight * norm_ratio(view, source, mask) if view.options["rescale"] else weight
+    places = range(view.n - kept, view.n)
+    factor = weight * norm_ratio(view, source, mask, places) if view.options["rescale"] else weight
     return Term(source.name, factor, weight, mask)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from automerge.errors import SourceError
 from automerge.merge.sources.folder import read_config, weight_map
+from automerge.merge.sources.pages import give_back
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
@@ -70,6 +71,12 @@ class Checkpoint:
     def mapped(self, tensor: str) -> Tensor:
         """The tensor in its stored dtype and shape, a read-only view of the file."""
         return self._open[self._file_of[tensor]].mapped(tensor)
+
+    def give_back(self) -> None:
+        """Unmaps what was read of the files since the last call; it is mapped again when it is read again."""
+        for view in self._views.values():
+            give_back(view)
+        self._views.clear()
 
     def changes(self, tensor: str) -> bool:
         """True: a full model may differ everywhere."""

@@ -2,7 +2,7 @@
 
 Names and shapes must be equal, with two exceptions.
 - The number of rows of embeddings and head, one a token, may differ; the tokenizers say which row is which
-  (merge/vocabulary.py).
+  (merge/vocabulary/rows.py).
 - A head may be tied to the embedding in one model and not in another. Where config.json ties them (or is silent, and
   there is no head), a stored `lm_head.weight` is a copy of the embedding: it is left out if it equals it bit for bit,
   else the model is refused, for it says two things. A source's head that is not tied but equals its embedding is left
@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from automerge.errors import SourceError
-from automerge.merge.embeddings import HEAD as HEAD
-from automerge.merge.embeddings import POSITIONS as POSITIONS
-from automerge.merge.embeddings import input_of, is_tied, row_tensors, rows_of
 from automerge.merge.sources.checkpoint import Checkpoint
-from automerge.merge.tokenizers import has_tokenizer
+from automerge.merge.vocabulary.embeddings import HEAD as HEAD
+from automerge.merge.vocabulary.embeddings import POSITIONS as POSITIONS
+from automerge.merge.vocabulary.embeddings import input_of, is_tied, row_tensors, rows_of
+from automerge.merge.vocabulary.tokenizers import has_tokenizer
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -18,6 +18,7 @@ import torch
 
 from automerge.errors import SourceError
 from automerge.merge.sources.checkpoint import SafeFile
+from automerge.merge.sources.pages import give_back
 
 PIECE = (1 << 15) - 1  # elements looked at together, see stream.CHUNK
 
@@ -56,7 +57,8 @@ def _file_digest(path: Path) -> str:
 def refuse_not_finite(file: SafeFile) -> None:
     """Raises SourceError naming the first tensor that holds NaN or infinity."""
     for tensor in file.names:
-        flat = file.mapped(tensor).reshape(-1)
+        mapped = file.mapped(tensor)
+        flat = mapped.reshape(-1)
         if not flat.is_floating_point():
             continue
         for start in range(0, flat.numel(), PIECE):
@@ -64,6 +66,7 @@ def refuse_not_finite(file: SafeFile) -> None:
             if not bool(torch.isfinite(low) & torch.isfinite(high)):
                 hint = "The fine-tune or its conversion went wrong; such a model cannot be merged."
                 raise SourceError(f"{tensor} holds NaN or infinity", where=str(file.path), hint=hint)
+        give_back(mapped)
 
 
 def _note_of(path: Path) -> Path:

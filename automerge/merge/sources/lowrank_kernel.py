@@ -12,7 +12,7 @@ _ZERO = np.float32(0.0)
 _TILE = 1024  # columns whose sums and factors stay in the first-level cache
 
 
-@numba.njit(cache=True, nogil=True, fastmath=False)
+@numba.njit(cache=True, nogil=True, fastmath=False)  # type: ignore[untyped-decorator]
 def fill_rows(left: Any, right: Any, scale: Any, out: Any, first: int, last: int) -> None:
     """out[y] = scale · Σ_k left[k, y] right[k] for the rows first … last − 1; k ascending, from +0.0. All fp32."""
     rank, columns = right.shape

@@ -36,7 +36,7 @@ def test_golden(case: str, config: Writer) -> None:
     assert recipe.chat_template == expected.get("chat_template", "")
     if "tokens" in expected:
         assert recipe.vocabulary is not None
-        assert recipe.vocabulary.tokens == expected["tokens"]
+        assert recipe.canonical()["vocabulary"]["tokens"] == expected["tokens"]
         assert recipe.vocabulary.pad_to_multiple_of == expected["pad"]
     n_layers = found.models.frame(recipe).n_layers
     for tensor, values in expected["values"].items():
@@ -300,18 +300,21 @@ REFUSED = {
     ),
     "both tokenizers": (TIES + "tokenizer_source: base\ntokenizer: {source: base}", "either tokenizer_source or toke"),
     "whose tokenizer": (TIES + "tokenizer_source: writing", "writing, is not among the models\nName base, union, or"),
-    "zero rows": (
-        TIES + "parameters: {weight: 1}\ntokenizer: {tokens: {a: {source: {kind: zero}}}}",
-        "tokenizer.tokens.a: a row of zeros (kind: zero) is not supported",
+    "no source": (
+        TIES + "parameters: {weight: 1}\ntokenizer: {tokens: {a: {force: true}}}",
+        "tokenizer.tokens.a: a rule without a source is not supported",
     ),
-    "another token's": (
-        TIES
-        + "parameters: {weight: 1}\ntokenizer: {tokens: {a: {source: {kind: model_token, model: base, token: b}}}}",
-        "another token's row (kind: model_token) is not supported",
+    "a row's kind": (
+        TIES + "parameters: {weight: 1}\ntokenizer: {tokens: {a: {source: {kind: mean}}}}",
+        "expected a model or a kind, zero or model_token, got 'mean'",
     ),
-    "their own rows": (
-        TIES + "parameters: {weight: 1}\ntokenizer: {tokens: {a: {source: math}}}",
-        "base would keep a row of their own, which is not supported\nWith force: true",
+    "token and number": (
+        TIES + "parameters: {weight: 1}\ntokenizer: {tokens: {a: {source: {kind: model_token, model: base}}}}",
+        "expected either token or token_id",
+    ),
+    "whose row": (
+        TIES + "parameters: {weight: 1}\ntokenizer: {tokens: {a: {source: writing}}}",
+        "tokenizer.tokens.a: writing is not among the models",
     ),
     "template": (TIES + "parameters: {weight: 1}\nchat_template: llama3", "mergekit's own 'llama3' is not known here"),
     "no template": (TIES + "parameters: {weight: 1}\nchat_template: gemma", "neither a known name nor a Jinja templa"),

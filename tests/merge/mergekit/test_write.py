@@ -17,7 +17,7 @@ from automerge.merge.mergekit.schema import Setting
 from automerge.merge.mergekit.settings import place, resolve
 from automerge.merge.mergekit.table import Theirs
 from automerge.merge.mergekit.write import to_mergekit
-from automerge.recipe import Group, Slice, Vocabulary, make_recipe
+from automerge.recipe import Group, Slice, TokenRule, Vocabulary, make_recipe
 from tests.merge.helpers import merged, recipe_of
 from tests.merge.mergekit.conftest import CASES, Writer
 
@@ -181,6 +181,14 @@ def test_the_head_says_what_is_random(models: Models) -> None:
     assert "random" not in to_mergekit(recipe_of(models, "linear"), models)
 
 
+RULES = {
+    "<unk>": TokenRule("code"),
+    "<pad>": TokenRule("code", "</s>", force=False),
+    "7": TokenRule("math", 9),
+    "<new>": TokenRule(None, force=False),
+}
+
+
 def test_tokens_and_template(models: Models, config: Writer) -> None:
     plain = recipe_of(models, "linear")
     recipe = make_recipe(
@@ -192,7 +200,7 @@ def test_tokens_and_template(models: Models, config: Writer) -> None:
         dtype="float32",
         seed=0,
         tokenizer="union",
-        vocabulary=Vocabulary({"<unk>": "code"}, 32),
+        vocabulary=Vocabulary(RULES, 32),
         chat_template="{{ messages[0]['content'] }}\n",
     )
     again = read_mergekit(config(to_mergekit(recipe, models))).recipe

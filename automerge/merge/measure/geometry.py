@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from automerge.merge.reductions import dot, total
+from automerge.merge.measure.reductions import dot, total
 from automerge.merge.view import Values, View
 
 Matrix = list[list[float]]

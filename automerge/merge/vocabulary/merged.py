@@ -12,9 +12,10 @@ from typing import Any
 
 from automerge.errors import SourceError
 from automerge.merge.sources.folder import read_json
-from automerge.merge.token_ids import Translate, rewritten, translator
-from automerge.merge.tokenizer_folder import Files, files_of, union_files, with_template, write_folder
-from automerge.merge.tokenizers import (
+from automerge.merge.vocabulary.folder import Files, files_of, union_files, with_template, write_folder
+from automerge.merge.vocabulary.ids import Translate, rewritten, translator
+from automerge.merge.vocabulary.rows import Member, Output, RowMap, is_plain, output_vocabulary, row_map
+from automerge.merge.vocabulary.tokenizers import (
     Tokens,
     has_tokenizer,
     read_roles,
@@ -22,7 +23,6 @@ from automerge.merge.tokenizers import (
     read_tokens,
     same_vocabulary,
 )
-from automerge.merge.vocabulary import Member, Output, RowMap, is_plain, output_vocabulary, row_map
 from automerge.recipe import UNION, Vocabulary
 
 GENERATION = "generation_config.json"
@@ -77,13 +77,13 @@ class MergedTokenizer:
         if rules or not self._same_everywhere() or (multiple and base.rows and base.rows % multiple):
             members = [self._member(speaker) for speaker in (base, *sources)]
             chosen = UNION if tokenizer == UNION else self.owner.name
-            self._output = output_vocabulary(members, chosen, multiple)
+            self._output = output_vocabulary(members, chosen, multiple, rules)
             if not is_plain(members, self._output, rules):
                 self.row_map = row_map(members, self._output, chosen, rules)
         self._files: Files | None = None  # of a tokenizer that no model has as it is
         if self._output and self._output.further:
-            speaking = [source.tokens for source in self.sources if source.speaks]
-            self._files = union_files(base.tokens, self._output.further, speaking, self._output.tokens)
+            speaking = [speaker.tokens for speaker in (base, *sources) if speaker.speaks]
+            self._files = union_files(self.owner.tokens, self._output.further, speaking, self._output.tokens)
         elif chat_template or self.owner.adapter:
             self._files = files_of(self.owner.folder)
         if self._files is not None:

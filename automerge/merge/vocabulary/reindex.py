@@ -1,13 +1,13 @@
 """Models whose embeddings come out in the merge's vocabulary, row by row, formed when they are asked for.
 
 A re-indexed tensor has the dtype the model stores it in, or the wider one where its rows come from models that store
-it differently; float32 where the base has a mean of several owners' rows, or a row formed from an adapter. Means are
-taken in float32: the owners' rows are added in the order of their names, the sum divided once. The mean of padding
-rows is taken in float64 by halves. Other tensors pass through. It knows no tokens: vocabulary.py says which row is
+it differently; float32 where it has a mean, or a row formed from an adapter. The mean of several owners' rows is taken
+in float32: they are added in the order of their names, the sum divided once. The mean of all a model's rows of tokens,
+for padding, is taken in float64 by halves. Other tensors pass through. It knows no tokens: rows.py says which row is
 which.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from automerge.errors import SourceError
-from automerge.merge.embeddings import HEAD, Shapes, check_certain, input_of, row_tensors
 from automerge.merge.frame import Frame
 from automerge.merge.layout import in_order
 from automerge.merge.sources.source import Source
-from automerge.merge.vocabulary import NONE, RowMap
+from automerge.merge.vocabulary.embeddings import HEAD, Shapes, check_certain, input_of, row_tensors
+from automerge.merge.vocabulary.rows import NONE, RowMap
 
 BLOCK = 1024  # rows added up together
 
@@ -122,7 +122,7 @@ class ReindexedBase:
         """See Source; [rows, …] for a tensor with a row a token."""
         if tensor not in self.tensors:
             return self.inner.stored(tensor)
-        return self.select(tensor, torch.arange(self.rows.rows))
+        return self.select(tensor, torch.arange(self.rows.rows), self.rows.own[self.rows.base])
 
     def whole_delta(self, tensor: str) -> Tensor:
         """Never needed: every value is stored or formed."""
@@ -136,13 +136,16 @@ class ReindexedBase:
             dtypes += [torch.float32 if values is None else values.dtype for values in owned]
             if len(owned) > 1:
                 dtypes.append(torch.float32)
+        if len(self.rows.averaged):
+            dtypes.append(torch.float32)
         return widest(dtypes)
 
-    def select(self, tensor: str, wanted: Tensor) -> Tensor:
-        """Rows `wanted`, int64 [k], of the re-indexed tensor: [k, …], a new tensor."""
+    def select(self, tensor: str, wanted: Tensor, own: Tensor) -> Tensor:
+        """Rows `wanted`, int64 [k], of the re-indexed tensor: [k, …], a new tensor. `own`, int64 [rows]: which row each
+        is of the base, `rows.own` of it for itself or `rows.lent`; or NONE."""
         values = _stored(self.inner, tensor)
         out = values.new_empty((len(wanted), *values.shape[1:]), dtype=self.dtype(tensor))
-        own = self.rows.own[self.rows.base][wanted]
+        own = own[wanted]
         here = own != NONE
         if bool(here.all()) and out.dtype == values.dtype:
             return torch.index_select(values, 0, own, out=out)
@@ -152,7 +155,10 @@ class ReindexedBase:
         for part in self.rows.borrowed:
             to = place[part.rows]
             found = to != NONE
-            if bool(found.any()):
+            found[found.clone()] = ~here[to[found]]
+            if not part.owners:
+                out[to[found]] = 0.0
+            elif bool(found.any()):
                 rows = [self._rows(name, tensor, index[found]) for name, index in part.owners]
                 out[to[found]] = (rows[0] if len(rows) == 1 else mean(rows)).to(out.dtype)
         to = place[self.rows.averaged]
@@ -172,16 +178,13 @@ class ReindexedBase:
     def _mean(self, tensor: str) -> Tensor:
         """fp64 […]: the mean over the rows that have a token. Kept: it is one row."""
         if tensor not in self._means:
-            sums = [
-                halved(self.select(tensor, self.rows.tokens[start : start + BLOCK]).to(torch.float64))
-                for start in range(0, len(self.rows.tokens), BLOCK)
-            ]
-            self._means[tensor] = halved(torch.stack(sums)) / len(self.rows.tokens)
+            own = self.rows.own[self.rows.base]
+            self._means[tensor] = mean_of_rows(self.rows.tokens, lambda rows: self.select(tensor, rows, own))
         return self._means[tensor]
 
 
 class ReindexedSource:
-    """A source over a re-indexed base: its own rows by token, and the base's, so δ = 0, where it has none."""
+    """A source over a re-indexed base: its own rows by token, and what the base lends where it has none."""
 
     def __init__(self, name: str, source: Source, base: ReindexedBase) -> None:
         self.folder: Path = source.folder
@@ -189,13 +192,18 @@ class ReindexedSource:
         self._inner = source
         self._base = base
         self._own = base.rows.own[name]
-        self._lacking = (self._own == NONE).nonzero().view(-1)
-        kept = self._own == base.rows.own[base.rows.base]
-        self._moved = (~kept & (self._own != NONE)).nonzero().view(-1)  # rows that are not a change of the base's own
+        bases, lacking = base.rows.own[base.rows.base], self._own == NONE
+        averaged = torch.zeros_like(lacking)
+        averaged[base.rows.averaged] = True
+        self._averaged = (lacking & averaged).nonzero().view(-1)
+        self._lacking = (lacking & ~averaged).nonzero().view(-1)
+        self._given = (lacking & ~averaged & (base.rows.lent != bases)).nonzero().view(-1)  # not the base's own
+        self._moved = (~lacking & (self._own != bases)).nonzero().view(-1)  # own, but no change of the base's
 
     def changes(self, tensor: str) -> bool:
         """See Source."""
-        return self._inner.changes(tensor) or (tensor in self._base.tensors and len(self._moved) > 0)
+        other = len(self._moved) + len(self._given) > 0
+        return self._inner.changes(tensor) or (tensor in self._base.tensors and other)
 
     def stored(self, tensor: str) -> Tensor | None:
         """See Source; [rows, …] for a tensor with a row a token."""
@@ -203,15 +211,20 @@ class ReindexedSource:
         if values is None or tensor not in self._base.tensors:
             return values
         dtype = widest([values.dtype, self._base.dtype(tensor)]) if len(self._lacking) else values.dtype
+        if len(self._averaged):
+            dtype = widest([dtype, torch.float32])
         out = values.new_empty((len(self._own), *values.shape[1:]), dtype=dtype)
         here = self._own != NONE
         out[here] = values[self._own[here]].to(dtype)
         if len(self._lacking):
-            out[self._lacking] = self._base.select(tensor, self._lacking).to(dtype)
+            out[self._lacking] = self._base.select(tensor, self._lacking, self._base.rows.lent).to(dtype)
+        if len(self._averaged):
+            out[self._averaged] = mean_of_rows(self._base.rows.tokens, lambda rows: out[rows]).to(dtype)
         return out
 
     def whole_delta(self, tensor: str) -> Tensor:
-        """See Source: an adapter's δ row by row; where the base's own row is another one, (θ + δ) − that row."""
+        """See Source: an adapter's δ row by row; where the base's own row is another one, (θ + δ) − that row, or what
+        the base lends − that row. A mean of rows has the mean of their δ."""
         if tensor not in self._base.tensors:
             return self._inner.whole_delta(tensor)
         values = _stored(self._base.inner, tensor)
@@ -220,9 +233,15 @@ class ReindexedSource:
         here = self._own != NONE
         if change is not None:
             out[here] = change[self._own[here]]
+        bases = self._base.rows.own[self._base.rows.base]
         if len(self._moved):
             rows = values[self._own[self._moved]].to(torch.float32).add_(out[self._moved])
-            out[self._moved] = rows.sub_(self._base.select(tensor, self._moved).to(torch.float32))
+            out[self._moved] = rows.sub_(self._base.select(tensor, self._moved, bases).to(torch.float32))
+        if len(self._given):
+            rows = self._base.select(tensor, self._given, self._base.rows.lent).to(torch.float32)
+            out[self._given] = rows.sub_(self._base.select(tensor, self._given, bases).to(torch.float32))
+        if len(self._averaged):
+            out[self._averaged] = mean_of_rows(self._base.rows.tokens, lambda rows: out[rows]).to(torch.float32)
         return out
 
 
@@ -237,6 +256,12 @@ def mean(rows: list[Tensor]) -> Tensor:
     for more in rows[1:]:
         total.add_(more.to(torch.float32))
     return total.div_(len(rows))
+
+
+def mean_of_rows(wanted: Tensor, select: Callable[[Tensor], Tensor]) -> Tensor:
+    """fp64 […]: the mean of the rows `wanted`, int64 [k], of what `select` gives for some of them: [some, …]."""
+    runs = torch.split(wanted, BLOCK)
+    return halved(torch.stack([halved(select(run).to(torch.float64)) for run in runs])) / len(wanted)
 
 
 def halved(values: Tensor) -> Tensor:

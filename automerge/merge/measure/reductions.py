@@ -2,7 +2,7 @@
 
 float64, in a fixed order: blocks of 4096 neighbours (a last one filled up with 0) are halved and the halves added
 until one number is left, and math.fsum, which is exact up to one rounding, adds the blocks'. A product of two fp32
-numbers is exact in float64. It knows no method.
+numbers is exact in float64. On the CPU compiled code (kernels/cpu_measure.py) does the same. It knows no method.
 """
 
 import math
@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from automerge.merge.kernels.cpu_measure import DOT, SIZES, measurable, sums_of_blocks
 from automerge.merge.plan import Drop
 from automerge.merge.view import Values
 
@@ -38,6 +39,8 @@ def block_sums(terms: Tensor) -> Tensor:
 
 def dot(one: Values, other: Values) -> float:
     """Σ a_i b_i."""
+    if measurable(one, other):
+        return math.fsum(sums_of_blocks(DOT, one, other))
     return total(one.n, lambda start, stop: one.read(start, stop).double() * other.read(start, stop).double())
 
 
@@ -48,6 +51,8 @@ def norm(values: Values) -> float:
 
 def l1(values: Values, mask: Drop | None = None) -> float:
     """Σ |a_i|, over the elements that the mask keeps."""
+    if measurable(values):
+        return math.fsum(sums_of_blocks(SIZES, values, mask=mask))
 
     def terms(start: int, stop: int) -> Tensor:
         sizes = values.read(start, stop).abs_().double()

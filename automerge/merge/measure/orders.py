@@ -1,6 +1,6 @@
 """Order statistics of a whole tensor's magnitudes, kept from merge to merge: the k-th largest, and ranks in rows.
 
-Exact, so the same everywhere. It knows no method.
+Exact, so the same everywhere; on the CPU by compiled code (kernels/cpu_order.py). It knows no method.
 """
 
 import math
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from automerge.errors import MergeError
+from automerge.merge.kernels import cpu_order
+from automerge.merge.kernels.cpu_measure import measurable
 from automerge.merge.view import Values
 
 RUN = 1 << 20
@@ -28,9 +30,7 @@ def kth_largest(values: Values, k: int, kept: dict[Any, Any]) -> float:
         return 0.0
     key = ("kth_largest", values.key, k)
     if values.key is None or key not in kept:
-        sizes = _sizes(values)
-        sizes.partition(values.n - k)
-        kept[key] = float(sizes[values.n - k])
+        kept[key] = _select(values, k, kept) if measurable(values) else _partition(values, k)
     threshold: float = kept[key]
     return threshold
 
@@ -44,12 +44,32 @@ def row_ranks(values: Values, columns: int, kept: dict[Any, Any]) -> Tensor:
         raise MergeError(f"ranks are taken in rows of at most {MOST_RANKS} elements, got {columns}")
     key = ("row_ranks", values.key)
     if values.key is None or key not in kept:
-        order = torch.argsort(torch.from_numpy(_sizes(values)).view(-1, columns), dim=1, stable=True)
-        ranks = torch.empty_like(order)
-        ranks.scatter_(1, order, torch.arange(columns).expand_as(order))
-        kept[key] = ranks.view(-1).to(torch.uint16)
+        compiled = measurable(values) and columns > 0 and values.n % columns == 0
+        kept[key] = cpu_order.row_ranks(values, columns) if compiled else _sorted_ranks(values, columns)
     found: Tensor = kept[key]
     return found.to(values.base.device)
+
+
+def _select(values: Values, k: int, kept: dict[Any, Any]) -> float:
+    """By counting; a tensor's histogram is kept, so that another k costs one pass and no sort."""
+    key = ("histogram", values.key)
+    histogram = kept.get(key) if values.key is not None else None
+    if histogram is None:
+        histogram = kept[key] = cpu_order.histogram(values)
+    return cpu_order.select(values, k, histogram)
+
+
+def _partition(values: Values, k: int) -> float:
+    sizes = _sizes(values)
+    sizes.partition(values.n - k)
+    return float(sizes[values.n - k])
+
+
+def _sorted_ranks(values: Values, columns: int) -> Tensor:
+    order = torch.argsort(torch.from_numpy(_sizes(values)).view(-1, columns), dim=1, stable=True)
+    ranks = torch.empty_like(order)
+    ranks.scatter_(1, order, torch.arange(columns).expand_as(order))
+    return ranks.view(-1).to(torch.uint16)
 
 
 def _sizes(values: Values) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -17,7 +17,16 @@ from tokenizers import Tokenizer
 from automerge.errors import SourceError
 from automerge.merge.sources.digest import cache_folder
 from automerge.merge.sources.folder import read_json
-from automerge.merge.tokenizers import ADDED, FAST, PLAIN, SETTINGS, SPECIAL, TEMPLATE, TOKENIZER_FILES, Tokens
+from automerge.merge.vocabulary.tokenizers import (
+    ADDED,
+    FAST,
+    PLAIN,
+    SETTINGS,
+    SPECIAL,
+    TEMPLATE,
+    TOKENIZER_FILES,
+    Tokens,
+)
 
 Files = dict[str, bytes]
 
@@ -37,33 +46,34 @@ def with_template(files: Mapping[str, bytes], template: str) -> Files:
     return changed
 
 
-def union_files(base: Tokens, further: Sequence[str], sources: Sequence[Tokens], ids: Mapping[str, int]) -> Files:
-    """The base's tokenizer with further tokens, as the first source that has one describes it. `ids`: all of them.
+def union_files(own: Tokens, further: Sequence[str], models: Sequence[Tokens], ids: Mapping[str, int]) -> Files:
+    """A model's own tokenizer with further tokens, as the first of the models that has one describes it. `ids`: all of
+    them.
 
-    A token that is an ordinary one in its source is matched as it is spelt. Raises SourceError where the tokenizers
-    library would give a token another id.
+    A token that is an ordinary one in its model, or new, is matched as it is spelt. Raises SourceError where the
+    tokenizers library would give a token another id.
     """
-    core = json.loads(base.text)
+    core = json.loads(own.text)
     described: dict[str, dict[str, Any]] = {}
     for token in further:
-        owner = next(source for source in sources if token in source.ids)
-        described[token] = {**PLAIN, **owner.added.get(token, {}), "id": ids[token], "content": token}
+        said = next((model.added.get(token, {}) for model in models if token in model.ids), {})
+        described[token] = {**PLAIN, **said, "id": ids[token], "content": token}
     core["added_tokens"] = [*core["added_tokens"], *described.values()]
     text = json.dumps(core, ensure_ascii=False)
     found = Tokenizer.from_str(text).get_vocab(with_added_tokens=True)
     wrong = next((token for token in ids if found.get(token) != ids[token]), None)
     if wrong is not None:
-        message = f"the union's token {wrong!r} would have id {found.get(wrong)}, expected {ids[wrong]}"
-        hint = "The base's ids have holes. Name one model's tokenizer instead of union."
-        raise SourceError(message, where=str(base.folder), hint=hint)
-    files = {name: data for name, data in files_of(base.folder).items() if name in (SPECIAL, SETTINGS, TEMPLATE)}
+        message = f"the merge's token {wrong!r} would have id {found.get(wrong)}, expected {ids[wrong]}"
+        hint = "The ids of the tokenizer taken have holes. Name another, and no rules for tokens it lacks."
+        raise SourceError(message, where=str(own.folder), hint=hint)
+    files = {name: data for name, data in files_of(own.folder).items() if name in (SPECIAL, SETTINGS, TEMPLATE)}
     files[FAST] = text.encode()
     settings = json.loads(files.get(SETTINGS, b"{}"))
     settings.pop("auto_map", None)
     if "added_tokens_decoder" in settings:
         listed = {str(entry.pop("id")): entry for entry in described.values()}
         settings["added_tokens_decoder"] = {**settings["added_tokens_decoder"], **listed}
-    beside = base.folder / "chat_template.json"
+    beside = own.folder / "chat_template.json"
     if beside.is_file() and TEMPLATE not in files:
         settings.setdefault("chat_template", read_json(beside).get("chat_template"))
     files[SETTINGS] = _encoded(settings)

@@ -1,0 +1,1 @@
+"""What methods measure of whole tensors: sums, norms, angles, order statistics; the same bytes everywhere."""
