@@ -28,6 +28,7 @@ docs: .venv/.ready-test
 
 bench: .venv/.ready-test
 	$(BIN)/python benchmarks/trial_overhead.py
+	$(BIN)/python benchmarks/merge.py
 	$(BIN)/python benchmarks/merge_memory.py
 
 # SmolLM2-135M-Instruct as an ordinary checkpoint, for search_spaces/smollm2.yaml.

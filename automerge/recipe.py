@@ -252,10 +252,11 @@ def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
         raise ConfigError(f"not a recipe: {kind}", where=where, hint="Expected JSON as in recipe.json.") from error
 
 
-_KEYS = (
-    {"format", "method", "base", "sources", "groups", "options", "dtype", "seed", "tokenizer"}
-    | {"slices", "vocabulary", "chat_template"}
-)
+_KEYS = {"format", "method", "base", "sources", "groups", "options", "dtype", "seed", "tokenizer"} | {
+    "slices",
+    "vocabulary",
+    "chat_template",
+}
 
 
 def _ref(entry: Mapping[str, Any]) -> ModelRef:

@@ -1,7 +1,7 @@
 """The merge: a recipe and open models in, one merged tensor after another out, checksummed in the same pass.
 
 It knows no engine and no file format. Tensors are merged in batches, one call of the kernel each; peak extra memory is
-one batch going out, and, in fp32, what adapters change of it. The bytes depend on the recipe and the models' content
+one batch: what goes out of it and, in fp32, what adapters change of it. The bytes depend on the recipe and the models' content
 alone: elements are independent of each other, so neither batches nor threads can be seen in them.
 """
 
@@ -27,7 +27,7 @@ from automerge.merge.sources.source import Source
 from automerge.merge.view import Elementwise, SourceView, View
 from automerge.recipe import Group, Recipe
 
-BATCH_BYTES = 64 << 20  # of merged tensors: enough for a kernel to keep every core busy, little beside a model
+BATCH_BYTES = 64 << 20  # of merged tensors and adapters' deltas: enough for a kernel to keep every core busy, little beside a model
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,21 @@ class Merge:
         batch: list[str] = []
         size = 0
         for name in self.names:
-            if batch and size + self._bytes(name) > self._batch_bytes:
+            held = self._held(name)
+            if batch and size + held > self._batch_bytes:
                 yield batch
                 batch, size = [], 0
             batch.append(name)
-            size += self._bytes(name)
+            size += held
         if batch:
             yield batch
+
+    def _held(self, name: str) -> int:
+        """Bytes that are held for a tensor until its batch is done: what goes out, and the deltas of adapters."""
+        deltas = sum(
+            source.changes(name) and source.stored(name) is None for source in self.frame.sources_of(name).values()
+        )
+        return self._bytes(name) + deltas * torch.Size(self.shapes[name]).numel() * torch.float32.itemsize
 
     def _bytes(self, name: str) -> int:
         return torch.Size(self.shapes[name]).numel() * self.dtype.itemsize

@@ -22,7 +22,8 @@ ABOUT = (
     "memory touched before. "
     "`kernel`: kernels.cpu.run on the jobs that Merge makes, in its batches, checksum included, into memory touched "
     "before. `whole pass`: Merge.tensors(), which plans and takes new memory for what it gives too. `ties`: thresholds "
-    "known; `new density`: the models were merged before, with other densities; `first`: never merged before."
+    "known; `new density`: the models were merged before, with other densities; `first`: never merged before. "
+    "Medians; beside their ratio that of the fastest rounds, which other programs disturb less."
 )
 
 

@@ -24,7 +24,7 @@ from tests.merge.kernel_cases import CASES, DTYPES, MASKS, Case, Source, check, 
 
 SLOW = os.environ.get("TRITON_INTERPRET") == "1"
 EXAMPLES = settings(
-    max_examples=20 if SLOW else 200,
+    max_examples=20 if SLOW else 100,
     phases=[Phase.explicit, Phase.reuse, Phase.generate] if SLOW else list(Phase),  # to shrink takes it minutes
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -61,6 +61,26 @@ class KernelContract:
             plan = Plan(("delta", "weights")[i % 2], (), elect, divide, divisor, base, factor)
             jobs.append(job_of(Case(i, 150, BF16, DTYPES[i // 3 % 3], sources, plan)))
         check(self.kernel, jobs, self.device)
+
+    def test_a_tied_vote_elects_plus(self) -> None:
+        sources = (Source(BF16, "none", 0.5), Source(BF16, "none", -0.5))
+        job = job_of(Case(2, 150, BF16, BF16, sources, replace(PLAIN, elect=True)))
+        job.operands[1].values.copy_(job.operands[0].values)
+        check(self.kernel, [job], self.device)
+        assert bool((job.out >= job.base).all()) and not torch.equal(job.out, job.base)
+
+    def test_a_sum_begins_at_plus_zero(self) -> None:
+        source = Source(BF16, "none", 0.5)
+        job = job_of(Case(2, 40, BF16, BF16, (source,), replace(PLAIN, operand="weights", base=0.0)))
+        job.operands[0].values.fill_(-0.0)
+        check(self.kernel, [job], self.device)
+        assert not bool(torch.signbit(job.out).any())
+
+    def test_segments_that_begin_and_end_inside_pairs(self) -> None:
+        """Of fp32 elements, which are words of their own; a chunk of elements takes half a pair more then."""
+        job = job_of(Case(4, 400, BF16, torch.float32, (Source(BF16, "drop", 0.5),), PLAIN))
+        segments = (Segment(0, 0, 1), Segment(1, 1, 128), Segment(129, 129, 256), Segment(385, 385, 15))
+        check(self.kernel, [replace(job, segments=segments)], self.device)
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_sizes(self, dtype: torch.dtype) -> None:

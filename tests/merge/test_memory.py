@@ -1,4 +1,4 @@
-"""Peak memory of a merge stays under 2 · (sources + 2) fp32 copies of the largest tensor."""
+"""Peak memory of a merge stays under one batch and two fp32 copies of the largest tensor."""
 
 import json
 import os

@@ -7,15 +7,21 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from automerge.errors import MergeError
+from automerge.merge.checksum import TensorSum
 from automerge.merge.kernels import cuda
-from tests.merge.kernel_cases import Case, Source, job_of
+from automerge.merge.kernels.cuda_kind import FULL, NARROW, SEGMENT_COLUMNS, TERM_COLUMNS
+from automerge.merge.kernels.cuda_layout import Layouts
+from tests.merge.kernel_cases import CASES, Case, Source, job_of
 from tests.merge.kernel_contract import PLAIN
 from tests.merge.triton_compile import specialisations
 
@@ -81,6 +87,33 @@ def check_machine_code(name: str, sass: str, divides: bool) -> None:
     if not divides:
         assert "FFMA" not in sass and ".FTZ" not in sass, name
     assert not re.search(r"\b(STL|LDL)\b", sass), name
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(CASES, min_size=1, max_size=3))
+def test_only_what_is_aligned_is_read_16_bytes_a_thread(cases: list[Case]) -> None:
+    """The interpreter does not mind where numbers lie; a GPU does."""
+    jobs = [job_of(case, f"t{i}") for i, case in enumerate(cases)]
+    elements = 0
+    for launch in Layouts().of(jobs, 16, torch.device("cpu")):
+        table = launch.segments.view(-1, SEGMENT_COLUMNS + TERM_COLUMNS * len(launch.kind.terms))
+        lengths = table[:, 3]
+        elements += int(lengths.sum())
+        if launch.read != NARROW:
+            values = [SEGMENT_COLUMNS + TERM_COLUMNS * term for term in range(len(launch.kind.terms))]
+            ranks = [column + 1 for column in values]
+            assert not (table[:, [0, 1, *values, *ranks]] % 16).any()
+            assert not (table[:, 2] % 2).any()
+            assert not (lengths % (2 * launch.pairs if launch.read == FULL else 16)).any()
+    assert elements == sum(case.n for case in cases)
+
+
+def test_tables_of_addresses_are_kept() -> None:
+    layouts = Layouts()
+    launches = layouts.of([JOB], 16, torch.device("cpu"))
+    assert layouts.of([replace(JOB, total=TensorSum("t", torch.bfloat16, (20,)))], 16, torch.device("cpu")) is launches
+    elsewhere = replace(JOB, out=torch.empty_like(JOB.out))
+    assert layouts.of([elsewhere], 16, torch.device("cpu")) is not launches
 
 
 def test_without_triton_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

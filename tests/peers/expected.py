@@ -186,7 +186,8 @@ def fused(config: Mapping[str, Any], base: Tensor, sources: Sequence[Tensor]) ->
     """Arcee fusion takes or leaves an element's delta. Where rounding cannot turn the scales, only one is possible.
 
     importance = |δ| · KL(softmax of the source's row ‖ the base's). KL is a small difference of numbers near 1 in
-    size, so its rounding in fp32 is `NOISE` in absolute terms, whatever its own size.
+    size, so its rounding in fp32 is `NOISE` in absolute terms, whatever its own size: an ulp of 1 for each softmax's
+    divisor, as an error of either moves KL by as much.
     """
     del config
     (source,) = sources
@@ -202,7 +203,7 @@ def fused(config: Mapping[str, Any], base: Tensor, sources: Sequence[Tensor]) ->
     yield torch.where(importance - size * NOISE >= high, taken, left)
 
 
-NOISE = 2.0**-23
+NOISE = 2 * 2.0**-23
 SAMPLE = 1_000_000  # mergekit takes the quartiles of so many elements, drawn at random, where there are more
 
 
