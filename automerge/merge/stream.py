@@ -1,8 +1,8 @@
 """The merge: a recipe and open models in, one merged tensor after another out, checksummed in the same pass.
 
 It knows no engine and no file format. Tensors are merged in batches, one call of the kernel each; peak extra memory is
-one batch: what goes out of it and, in fp32, what adapters change of it. The bytes depend on the recipe and the models' content
-alone: elements are independent of each other, so neither batches nor threads can be seen in them.
+one batch: what goes out of it and, in fp32, what adapters change of it. The bytes depend on the recipe and the models'
+content alone: elements are independent of each other, so neither batches nor threads can be seen in them.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,8 @@ from automerge.merge.sources.source import Source
 from automerge.merge.view import Elementwise, SourceView, View
 from automerge.recipe import Group, Recipe
 
-BATCH_BYTES = 64 << 20  # of merged tensors and adapters' deltas: enough for a kernel to keep every core busy, little beside a model
+# Of merged tensors and adapters' deltas: enough for a kernel to keep every core busy, little beside a model.
+BATCH_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ Values that are not finite are told, but their bytes may differ from the referen
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
 from automerge.merge.checksum import U64
-from automerge.merge.kernels.cpu_table import Shape, Tables, tables
+from automerge.merge.kernels.cpu_table import Array, Shape, Tables, tables
 from automerge.merge.kernels.job import Job
 
 RUN = 32  # chunks a thread takes at once: 2^19 elements, about a tenth of a millisecond
@@ -30,7 +31,7 @@ def run(jobs: Sequence[Job], *, threads: int | None = None) -> list[bool]:
     """
     table, parts = tables(jobs)
     sums = np.zeros((len(table.chunks), 3), np.int64)  # Σ t, Σ t · (2j + 1), whether something is not finite
-    share_out([_task(table, sums, *piece) for part in parts for piece in _cut(*part)], threads)
+    share_out([task for part in parts for task in _tasks(table, sums, *part)], threads)
     owners = table.chunks[:, 0]
     gathered = np.zeros((len(jobs), 3), np.int64)
     np.add.at(gathered, owners, sums)  # int64 wraps around
@@ -39,18 +40,13 @@ def run(jobs: Sequence[Job], *, threads: int | None = None) -> list[bool]:
     return [not faults for faults in gathered[:, 2].tolist()]
 
 
-def _cut(shape: Shape | None, first: int, end: int) -> list[tuple[Shape | None, int, int]]:
-    return [(shape, start, min(start + RUN, end)) for start in range(first, end, RUN)]
-
-
-def _task(
-    table: Tables, sums: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", shape: Shape | None, first: int, end: int
-) -> Callable[[], None]:
+def _tasks(table: Tables, sums: Array, shape: Shape | None, first: int, end: int) -> list[Callable[[], None]]:
+    """A run of chunks of one shape, in pieces."""
     from automerge.merge.kernels.cpu_fused import fused
     from automerge.merge.kernels.cpu_steps import run_chunks
 
     compiled = run_chunks if shape is None else fused(shape)
-    return lambda: compiled(table, first, end, sums)
+    return [partial(compiled, table, start, min(start + RUN, end), sums) for start in range(first, end, RUN)]
 
 
 def share_out(tasks: Sequence[Callable[[], None]], threads: int | None) -> None:

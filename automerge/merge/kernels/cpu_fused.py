@@ -50,6 +50,8 @@ def fused(shape: Shape) -> Any:
     terms, kind, deltas, weights, mask = shape.terms, shape.kind, shape.deltas, shape.weights, shape.mask
     finish, based = shape.finish, shape.base
     rounds = 2 if finish in (ELECT, AGREED) else 1
+    # the divisor of a sum of nothing: lost in any sum of such weights, and 0 ÷ it is 0
+    certain, nobody = shape.certain, np.float32(1.1754944e-38 if shape.certain else 0.0)
 
     @compiled()
     def run_chunks(tables, begin, end, sums):  # type: ignore[no-untyped-def]
@@ -84,7 +86,7 @@ def fused(shape: Shape) -> Any:
                     theta = load(base, block + i)
                     theta_low, theta_high = low_number(kind, theta), high_number(kind, theta)
                     low, high = NAUGHT, NAUGHT
-                    share_low, share_high = NAUGHT, NAUGHT
+                    share_low, share_high = nobody, nobody
                     sign_low, sign_high = ZERO, ZERO
                     for turn in range(rounds):
                         if turn == 1:
@@ -114,20 +116,26 @@ def fused(shape: Shape) -> Any:
                                 c_low = NAUGHT if abs(o_low) < lows[t] or abs(o_low) > highs[t] else c_low
                                 c_high = NAUGHT if abs(o_high) < lows[t] or abs(o_high) > highs[t] else c_high
                             if turn == 1:
-                                # of the elected sign: above zero once the sign is taken off; what is no number stays
+                                # of the elected sign: above zero once the sign is taken off; what is no number stays.
+                                # A sum is never -0, so leaving it alone is adding +0
                                 a_low, a_high = number(xor(bits(c_low), sign_low)), number(xor(bits(c_high), sign_high))
-                                c_low = NAUGHT if a_low <= NAUGHT else c_low
-                                c_high = NAUGHT if a_high <= NAUGHT else c_high
+                                low = low if a_low <= NAUGHT else low + c_low
+                                high = high if a_high <= NAUGHT else high + c_high
                                 if finish == AGREED:
-                                    share_low += NAUGHT if a_low <= NAUGHT else shares[t]
-                                    share_high += NAUGHT if a_high <= NAUGHT else shares[t]
-                            low += c_low
-                            high += c_high
+                                    share_low = share_low if a_low <= NAUGHT else share_low + shares[t]
+                                    share_high = share_high if a_high <= NAUGHT else share_high + shares[t]
+                            elif rounds == 2 and t == 0:  # a sum of nothing but -0 elects a sign that no term has
+                                low, high = c_low, c_high
+                            else:
+                                low += c_low
+                                high += c_high
                     if finish == DIVIDED:
                         low, high = low / divisor, high / divisor
                     elif finish == AGREED:
-                        low = low / (UNIT if abs(share_low) < TINY else share_low)
-                        high = high / (UNIT if abs(share_high) < TINY else share_high)
+                        if not certain:
+                            share_low = UNIT if abs(share_low) < TINY else share_low
+                            share_high = UNIT if abs(share_high) < TINY else share_high
+                        low, high = low / share_low, high / share_high
                     low, high = scale * low, scale * high
                     if based:
                         low, high = theta_low + low, theta_high + high

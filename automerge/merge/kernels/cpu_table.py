@@ -4,6 +4,7 @@ A chunk lies in one job and between two multiples of CHUNK of the tensor's flat 
 one of masks.py's blocks, and the upper half of its pairs' numbers is one constant. It needs no numba.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from automerge.errors import MergeError
 from automerge.merge.kernels.buffers import check_buffers
 from automerge.merge.kernels.job import Job
 from automerge.merge.masks import BLOCK
-from automerge.merge.plan import Band, Drop, Mask, Ranked
+from automerge.merge.plan import SMALLEST_DIVISOR, Band, Drop, Mask, Plan, Ranked
 from automerge.merge.steps import fp32
 
 CHUNK = 1 << 14  # elements; 2^17 is a multiple of it
@@ -41,6 +42,7 @@ class Shape:
     mask: int  # KEEP, DROP, FLOOR or BAND
     finish: int
     base: bool  # b is 1, else 0
+    certain: bool  # AGREED, and every weight is above SMALLEST_DIVISOR, so that their sums are as well
 
 
 class Tables(NamedTuple):
@@ -70,73 +72,84 @@ def tables(jobs: Sequence[Job]) -> tuple[Tables, list[tuple[Shape | None, int, i
 
     Raises MergeError for a job that cannot run, see buffers.check_buffers, and where a pair of 16-bit elements is cut.
     """
-    rows: dict[Shape | None, list[Array]] = {}
-    table: dict[str, list[Any]] = {name: [] for name in Tables._fields if name != "chunks"}
-    for number, job in enumerate(jobs):
+    for job in jobs:
         check_buffers(job, "cpu")
-        shape = _shape(job)
-        pieces = _pieces(number, job)
-        _describe(job, table, pieces)
-        if shape is None:
-            rows.setdefault(None, []).append(pieces)
-        else:  # pairs alone; a last element by itself is left to the general path
-            odd = pieces[:, 3] & 1
-            rows.setdefault(shape, []).append(
-                pieces[pieces[:, 3] > 1] - np.array([0, 0, 0, 1]) * odd[pieces[:, 3] > 1, None]
-            )
-            if odd.any():
-                last = pieces[odd == 1]
-                ahead = last[:, 3:] - 1
-                rows.setdefault(None, []).append(np.hstack([last[:, :1], last[:, 1:3] + ahead, np.ones_like(ahead)]))
-    runs, chunks, first = [], [], 0
-    for shape, parts in rows.items():
-        part = np.concatenate(parts)
-        runs.append((shape, first, first + len(part)))
-        chunks.append(part)
-        first += len(part)
-    arrays = {name: np.array(table[name], dtype=_DTYPES[name]) for name in table}
-    arrays["chunks"] = np.concatenate(chunks) if chunks else np.empty((0, 4), np.int64)
-    arrays["ranked"] = arrays["ranked"].reshape(-1, 3)
-    return Tables(**arrays), runs
+    segments = _segments(jobs)
+    chunks, runs = _by_shape(_pieces(segments), [_shape(job) for job in jobs])
+    return Tables(chunks=chunks, **_described(jobs, segments)), runs
 
 
-_DTYPES: dict[str, Any] = dict.fromkeys(("jobs", "address", "kind", "mask", "ranked"), np.int64)
-_DTYPES |= dict.fromkeys(("scalars", "factor", "weight", "low", "high"), np.float32)
-_DTYPES |= {"based": np.bool_, "delta": np.bool_, "level": np.uint32, "key": np.uint32, "middle": np.uint32}
+def _described(jobs: Sequence[Job], segments: Array) -> dict[str, Array]:
+    """All arrays but the chunks. Made anew for every merge, so rows are gathered in few lists and turned at once."""
+    last = np.zeros(len(jobs), np.int64)  # masks.py's last block that a job touches
+    np.maximum.at(last, segments[:, 0], (segments[:, 2] + segments[:, 3] - 1) // BLOCK)
+    places: list[tuple[int, ...]] = []
+    terms: list[tuple[int, ...]] = []
+    factors: list[tuple[float, ...]] = []
+    keys: list[tuple[int, int]] = []
+    for job, blocks in zip(jobs, last.tolist(), strict=True):
+        plan, base, out = job.plan, job.base, job.out
+        formats = FORMATS[base.dtype], FORMATS[out.dtype]
+        finish = _finish(plan) + 4 * (plan.operand == "weights")
+        places.append((base.data_ptr(), out.data_ptr(), *formats, len(terms), len(plan.terms), len(keys), finish))
+        for term, operand in zip(plan.terms, job.operands, strict=True):
+            mask, values = term.mask, operand.values
+            address, kind = values.data_ptr(), FORMATS[values.dtype]
+            level, low, high, ranked = 0, 0.0, np.inf, (0, 0, 0)
+            if isinstance(mask, Drop):
+                level = mask.level << 16
+            elif isinstance(mask, Band):
+                low, high = mask.low, mask.high
+            elif isinstance(mask, Ranked):
+                ranked = mask.ranks.data_ptr(), mask.levels.data_ptr(), mask.factors.data_ptr()
+            terms.append((address, kind, operand.is_delta, _mask_kind(mask), level, *ranked))
+            factors.append((term.factor, term.weight, low, high))
+        for block in range(blocks + 1):
+            for term in plan.terms:
+                k0, k1 = term.mask.stream.keys(block) if isinstance(term.mask, Drop | Ranked) else (0, 0)
+                keys.append((k0 ^ (k0 >> 16), k1 ^ (k1 >> 15)))
+    plans = [job.plan for job in jobs]
+    addresses, kinds, deltas, masks, levels, *ranks = _columns(terms, 8, np.int64)
+    factor, weight, lows, highs = _columns(factors, 4, np.float32)
+    key, middle = _columns(keys, 2, np.uint32)
+    scalars = [(plan.divisor, plan.base, plan.factor) for plan in plans]
+    return {
+        "jobs": np.array(places, np.int64).reshape(-1, 8),
+        "scalars": np.array(scalars, np.float32).reshape(-1, 3),
+        "based": np.array([plan.base != 0.0 for plan in plans], np.bool_),
+        "address": addresses,
+        "kind": kinds,
+        "delta": deltas.astype(np.bool_),
+        "mask": masks,
+        "factor": factor,
+        "weight": weight,
+        "low": lows,
+        "high": highs,
+        "level": levels.astype(np.uint32),
+        "ranked": np.stack(ranks, axis=1),
+        "key": key,
+        "middle": middle,
+    }
 
 
-def _describe(job: Job, table: dict[str, list[Any]], pieces: Array) -> None:
-    plan = job.plan
-    finish = (AGREED if plan.divide else ELECT) if plan.elect else (DIVIDED if fp32(plan.divisor) != 1.0 else SUM)
-    formats = [FORMATS[job.base.dtype], FORMATS[job.out.dtype]]
-    places = [job.base.data_ptr(), job.out.data_ptr(), *formats, len(table["address"]), len(plan.terms)]
-    table["jobs"].append([*places, len(table["key"]), finish + 4 * (plan.operand == "weights")])
-    table["scalars"].append([fp32(plan.divisor), fp32(plan.base), fp32(plan.factor)])
-    table["based"].append(plan.base != 0.0)
-    for term, operand in zip(plan.terms, job.operands, strict=True):
-        mask = term.mask
-        table["address"].append(operand.values.data_ptr())
-        table["kind"].append(FORMATS[operand.values.dtype])
-        table["delta"].append(operand.is_delta)
-        table["mask"].append(_mask_kind(mask))
-        table["factor"].append(fp32(term.factor))
-        table["weight"].append(fp32(term.weight))
-        table["low"].append(mask.low if isinstance(mask, Band) else 0.0)
-        table["high"].append(mask.high if isinstance(mask, Band) else np.inf)
-        table["level"].append(mask.level << 16 if isinstance(mask, Drop) else 0)
-        ranked = (mask.ranks, mask.levels, mask.factors) if isinstance(mask, Ranked) else ()
-        table["ranked"].append([part.data_ptr() for part in ranked] or [0, 0, 0])
-    for block in range(int(pieces[:, 2].max(initial=-1)) // BLOCK + 1):
-        for term in plan.terms:
-            k0, k1 = term.mask.stream.keys(block) if isinstance(term.mask, Drop | Ranked) else (0, 0)
-            table["key"].append(k0 ^ (k0 >> 16))
-            table["middle"].append(k1 ^ (k1 >> 15))
+def _columns(rows: Sequence[Any], width: int, dtype: Any) -> list[Array]:
+    """Each column by itself, contiguous."""
+    return list(np.ascontiguousarray(np.array(rows, dtype).reshape(-1, width).T))
+
+
+def _finish(plan: Plan) -> int:
+    if plan.elect:
+        return AGREED if plan.divide else ELECT
+    return SUM if plan.divisor == 1.0 or fp32(plan.divisor) == 1.0 else DIVIDED
+
+
+_KINDS = {Drop: DROP, Ranked: RANKED, type(None): KEEP}
 
 
 def _mask_kind(mask: Mask | None) -> int:
     if isinstance(mask, Band):
         return FLOOR if mask.high == np.inf else BAND
-    return {Drop: DROP, Ranked: RANKED, type(None): KEEP}[type(mask)]
+    return _KINDS[type(mask)]
 
 
 def _shape(job: Job) -> Shape | None:
@@ -151,35 +164,60 @@ def _shape(job: Job) -> Shape | None:
     even = job.out.element_size() == 2 and job.out.dtype == job.base.dtype
     if not (known and plain and even and 1 <= len(plan.terms) <= MOST_FUSED):
         return None
-    finish = (AGREED if plan.divide else ELECT) if plan.elect else (DIVIDED if fp32(plan.divisor) != 1.0 else SUM)
     return Shape(
         terms=len(plan.terms),
         kind=FORMATS[job.base.dtype],
         deltas=job.operands[0].is_delta,
         weights=plan.operand == "weights",
         mask=masks.pop() if masks else KEEP,
-        finish=finish,
+        finish=_finish(plan),
         base=plan.base != 0.0,
+        certain=plan.elect and plan.divide and min(term.weight for term in plan.terms) > 2 * SMALLEST_DIVISOR,
     )
 
 
-def _pieces(number: int, job: Job) -> Array:
-    """int64 [chunks, 4], see Tables.chunks. Raises MergeError where a pair of 16-bit elements is cut."""
-    segments = np.array([(s.local, s.flat, s.length) for s in job.segments if s.length], np.int64).reshape(-1, 3)
-    local, flat, length = segments.T
-    end = flat + length
-    if job.out.element_size() == 2:
-        elements = torch.Size(job.total.shape).numel()
-        cut = (flat % 2 == 1) | ((end % 2 == 1) & (end != elements))
-        if cut.any():
-            at = int(np.argmax(cut))
-            message = f"elements {flat[at]} to {end[at]} begin or end inside a pair of 16-bit elements"
-            hint = "Cut the tensor at even elements."
-            raise MergeError(message, where=job.name, hint=hint)
-    before = flat // CHUNK
-    counts = (end - 1) // CHUNK - before + 1 if len(flat) else np.empty(0, np.int64)
-    segment = np.repeat(np.arange(len(flat)), counts)
-    place = np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts) + before[segment]
-    start = np.maximum(place * CHUNK, flat[segment])
-    stop = np.minimum((place + 1) * CHUNK, end[segment])
-    return np.stack([np.full_like(start, number), start - flat[segment] + local[segment], start, stop - start], axis=1)
+def _segments(jobs: Sequence[Job]) -> Array:
+    """int64 [segments, 4]: job, local, flat, length, without empty ones. Raises MergeError for a pair cut in two."""
+    rows = [(number, s.local, s.flat, s.length) for number, job in enumerate(jobs) for s in job.segments if s.length]
+    segments: Array = np.array(rows, np.int64).reshape(-1, 4)
+    narrow = np.array([job.out.element_size() == 2 for job in jobs], np.bool_)
+    sizes = np.array([math.prod(job.total.shape) for job in jobs], np.int64)
+    owner, flat, end = segments[:, 0], segments[:, 2], segments[:, 2] + segments[:, 3]
+    cut = narrow[owner] & ((flat % 2 == 1) | ((end % 2 == 1) & (end != sizes[owner])))
+    if cut.any():
+        at = int(np.argmax(cut))
+        message = f"elements {flat[at]} to {end[at]} begin or end inside a pair of 16-bit elements"
+        raise MergeError(message, where=jobs[owner[at]].name, hint="Cut the tensor at even elements.")
+    return segments
+
+
+def _pieces(segments: Array) -> Array:
+    """int64 [chunks, 4]: the segments, cut at multiples of CHUNK of the tensor's elements; see Tables.chunks."""
+    owner, local, flat, length = segments.T
+    first = flat // CHUNK
+    counts = (flat + length - 1) // CHUNK - first + 1
+    of = np.repeat(np.arange(len(segments)), counts)
+    place = np.arange(len(of)) - (np.cumsum(counts) - counts - first)[of]
+    start = np.maximum(place * CHUNK, flat[of])
+    stop = np.minimum((place + 1) * CHUNK, (flat + length)[of])
+    return np.stack([owner[of], start + (local - flat)[of], start, stop - start], axis=1)
+
+
+def _by_shape(pieces: Array, shapes: Sequence[Shape | None]) -> tuple[Array, list[tuple[Shape | None, int, int]]]:
+    """The chunks in runs of one shape. The fast path takes pairs alone: a tensor's odd last element goes by itself."""
+    number: dict[Shape | None, int] = {None: 0}
+    kinds = np.array([number.setdefault(shape, len(number)) for shape in shapes], np.int64)[pieces[:, 0]]
+    odd = (pieces[:, 3] & 1) * (kinds > 0)
+    ends = pieces[odd == 1]
+    ends[:, 1:3] += ends[:, 3:] - 1
+    ends[:, 3] = 1
+    pieces = pieces - odd[:, None] * np.array([0, 0, 0, 1])
+    parts, runs, first = [], [], 0
+    for shape, kind in number.items():
+        part = pieces[(kinds == kind) & (pieces[:, 3] > 0)]
+        part = np.concatenate([part, ends]) if shape is None else part
+        if len(part):
+            parts.append(part)
+            runs.append((shape, first, first + len(part)))
+            first += len(part)
+    return np.concatenate(parts) if parts else np.empty((0, 4), np.int64), runs
