@@ -46,7 +46,7 @@ class LoggedEngine(TransformersEngine):
 
 
 if __name__ == "__main__":
-    import automerge.engine.start
+    import automerge.engine.transformers
 
-    automerge.engine.start.TransformersEngine = LoggedEngine
+    automerge.engine.transformers.TransformersEngine = LoggedEngine  # start_engine takes it from there, late
     main()

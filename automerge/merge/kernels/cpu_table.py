@@ -75,45 +75,46 @@ def tables(jobs: Sequence[Job]) -> tuple[Tables, list[tuple[Shape | None, int, i
     for job in jobs:
         check_buffers(job, "cpu")
     segments = _segments(jobs)
-    chunks, runs = _by_shape(_pieces(segments), [_shape(job) for job in jobs])
-    return Tables(chunks=chunks, **_described(jobs, segments)), runs
+    arrays, shapes = _described(jobs, segments)
+    chunks, runs = _by_shape(_pieces(segments), shapes)
+    return Tables(chunks=chunks, **arrays), runs
 
 
-def _described(jobs: Sequence[Job], segments: Array) -> dict[str, Array]:
-    """All arrays but the chunks. Made anew for every merge, so rows are gathered in few lists and turned at once."""
+def _described(jobs: Sequence[Job], segments: Array) -> tuple[dict[str, Array], list[Shape | None]]:
+    """All arrays but the chunks, and each job's shape. Made anew for every merge: rows of few lists, turned at once."""
     last = np.zeros(len(jobs), np.int64)  # masks.py's last block that a job touches
     np.maximum.at(last, segments[:, 0], (segments[:, 2] + segments[:, 3] - 1) // BLOCK)
     places: list[tuple[int, ...]] = []
     terms: list[tuple[int, ...]] = []
     factors: list[tuple[float, ...]] = []
     keys: list[tuple[int, int]] = []
+    shapes: list[Shape | None] = []
     for job, blocks in zip(jobs, last.tolist(), strict=True):
         plan, base, out = job.plan, job.base, job.out
-        formats = FORMATS[base.dtype], FORMATS[out.dtype]
-        finish = _finish(plan) + 4 * (plan.operand == "weights")
-        places.append((base.data_ptr(), out.data_ptr(), *formats, len(terms), len(plan.terms), len(keys), finish))
+        formats, first, finish = (FORMATS[base.dtype], FORMATS[out.dtype]), len(terms), _finish(plan)
+        weights = plan.operand == "weights"
+        place = base.data_ptr(), out.data_ptr(), *formats, first, len(plan.terms), len(keys), finish + 4 * weights
+        places.append(place)
         for term, operand in zip(plan.terms, job.operands, strict=True):
             mask, values = term.mask, operand.values
-            address, kind = values.data_ptr(), FORMATS[values.dtype]
-            level, low, high, ranked = 0, 0.0, np.inf, (0, 0, 0)
+            kind, level, low, high, ranked = KEEP, 0, 0.0, np.inf, (0, 0, 0)
             if isinstance(mask, Drop):
-                level = mask.level << 16
+                kind, level = DROP, mask.level << 16
             elif isinstance(mask, Band):
-                low, high = mask.low, mask.high
+                kind, low, high = FLOOR if mask.high == np.inf else BAND, mask.low, mask.high
             elif isinstance(mask, Ranked):
-                ranked = mask.ranks.data_ptr(), mask.levels.data_ptr(), mask.factors.data_ptr()
-            terms.append((address, kind, operand.is_delta, _mask_kind(mask), level, *ranked))
+                kind, ranked = RANKED, (mask.ranks.data_ptr(), mask.levels.data_ptr(), mask.factors.data_ptr())
+            terms.append((values.data_ptr(), FORMATS[values.dtype], operand.is_delta, kind, level, *ranked))
             factors.append((term.factor, term.weight, low, high))
         for block in range(blocks + 1):
-            for term in plan.terms:
-                k0, k1 = term.mask.stream.keys(block) if isinstance(term.mask, Drop | Ranked) else (0, 0)
-                keys.append((k0 ^ (k0 >> 16), k1 ^ (k1 >> 15)))
+            keys.extend(_keys(term.mask, block) for term in plan.terms)
+        shapes.append(_shape(plan, finish, formats, {row[1:4] for row in terms[first:]}))
     plans = [job.plan for job in jobs]
     addresses, kinds, deltas, masks, levels, *ranks = _columns(terms, 8, np.int64)
     factor, weight, lows, highs = _columns(factors, 4, np.float32)
     key, middle = _columns(keys, 2, np.uint32)
     scalars = [(plan.divisor, plan.base, plan.factor) for plan in plans]
-    return {
+    arrays: dict[str, Array] = {
         "jobs": np.array(places, np.int64).reshape(-1, 8),
         "scalars": np.array(scalars, np.float32).reshape(-1, 3),
         "based": np.array([plan.base != 0.0 for plan in plans], np.bool_),
@@ -130,6 +131,15 @@ def _described(jobs: Sequence[Job], segments: Array) -> dict[str, Array]:
         "key": key,
         "middle": middle,
     }
+    return arrays, shapes
+
+
+def _keys(mask: Mask | None, block: int) -> tuple[int, int]:
+    """See Tables.key and Tables.middle; 0 for a mask that draws nothing."""
+    if not isinstance(mask, (Drop, Ranked)):
+        return 0, 0
+    k0, k1 = mask.stream.keys(block)
+    return k0 ^ (k0 >> 16), k1 ^ (k1 >> 15)
 
 
 def _columns(rows: Sequence[Any], width: int, dtype: Any) -> list[Array]:
@@ -143,36 +153,25 @@ def _finish(plan: Plan) -> int:
     return SUM if plan.divisor == 1.0 or fp32(plan.divisor) == 1.0 else DIVIDED
 
 
-_KINDS = {Drop: DROP, Ranked: RANKED, type(None): KEEP}
-
-
-def _mask_kind(mask: Mask | None) -> int:
-    if isinstance(mask, Band):
-        return FLOOR if mask.high == np.inf else BAND
-    return _KINDS[type(mask)]
-
-
-def _shape(job: Job) -> Shape | None:
-    """The fast path's shape of a job, or None."""
-    plan = job.plan
-    masks = {_mask_kind(term.mask) for term in plan.terms} - {KEEP}
-    kinds = {(operand.values.dtype, operand.is_delta) for operand in job.operands}
-    plain = kinds in ({(job.base.dtype, False)}, {(torch.float32, True)})
-    if FLOOR in masks and BAND in masks:
+def _shape(plan: Plan, finish: int, formats: tuple[int, int], kinds: set[tuple[int, ...]]) -> Shape | None:
+    """The fast path's shape of a job, or None. `kinds`: the formats, whether deltas, and the masks of its terms."""
+    kind, out = formats
+    operands, masks = {row[:2] for row in kinds}, {row[2] for row in kinds} - {KEEP}
+    if BAND in masks:
         masks.discard(FLOOR)
     known = len(masks) <= 1 and RANKED not in masks and plan.base in (0.0, 1.0)
-    even = job.out.element_size() == 2 and job.out.dtype == job.base.dtype
-    if not (known and plain and even and 1 <= len(plan.terms) <= MOST_FUSED):
+    plain = operands in ({(kind, False)}, {(F32, True)})
+    if not (known and plain and kind == out != F32 and len(plan.terms) <= MOST_FUSED):
         return None
     return Shape(
         terms=len(plan.terms),
-        kind=FORMATS[job.base.dtype],
-        deltas=job.operands[0].is_delta,
+        kind=kind,
+        deltas=(F32, True) in operands,
         weights=plan.operand == "weights",
         mask=masks.pop() if masks else KEEP,
-        finish=_finish(plan),
+        finish=finish,
         base=plan.base != 0.0,
-        certain=plan.elect and plan.divide and min(term.weight for term in plan.terms) > 2 * SMALLEST_DIVISOR,
+        certain=finish == AGREED and min(term.weight for term in plan.terms) > 2 * SMALLEST_DIVISOR,
     )
 
 
