@@ -19,7 +19,7 @@ rounded to fp32 once:
   3. S = Σ c_i, from +0.0, in the order of the terms.
   4. with `elect`: the elected sign is + where S ≥ 0, else −; then S = Σ of the c_i of that sign (a c_i of zero has
      none), again from +0.0, and D = Σ of their w_i, from +0.0, or 1 where |D| < 1e-8.
-  5. with `divide`: S = S ÷ D; else, where `divisor` is not 1: S = S ÷ divisor.
+  5. with `divide`: S = S ÷ D; without `elect`, where `divisor` is not 1: S = S ÷ divisor.
   6. merged = b · θ + λ · S: two products, one sum; without b · θ where b is 0.
   7. one rounding to the output dtype, to nearest even.
 """
