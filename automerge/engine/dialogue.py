@@ -1,0 +1,82 @@
+"""The tokenizer's side of an engine: conversations and texts into prompts, generated tokens into answers."""
+
+from collections.abc import Sequence
+
+from jinja2 import TemplateError
+from transformers import AutoTokenizer
+
+from automerge.engine.base import Message
+from automerge.errors import EngineError, SkillError
+from automerge.records import Completion, Prompt, Sampling
+
+
+class Dialogue:
+    """One folder's tokenizer. `ends` are the tokens that end an answer, `pad` may follow them."""
+
+    def __init__(self, folder: str) -> None:
+        """Raises EngineError where the folder's tokenizer cannot be loaded."""
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise EngineError(f"the tokenizer cannot be loaded: {reason}", where=folder) from error
+
+    def render(self, messages: Sequence[Message]) -> Prompt:
+        """See engine.base.Engine."""
+        if not self.tokenizer.chat_template:
+            raise SkillError(
+                "the skill asks in chat turns, but the model's tokenizer has no chat template",
+                hint="Set `chat: false` in the skill, or name a source that has one as `tokenizer`.",
+            )
+        try:
+            text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise SkillError(f"the model's chat template refuses the skill's turns: {error}") from error
+        return Prompt(text, tuple(self.tokenizer.encode(text, add_special_tokens=False)))
+
+    def encode(self, text: str) -> Prompt:
+        """See engine.base.Engine."""
+        return Prompt(text, tuple(self.tokenizer.encode(text)))
+
+    def continuation(self, text: str) -> list[int]:
+        """A continuation's tokens."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def completion(self, row: Sequence[int], sampling: Sampling, ends: frozenset[int], pad: int) -> Completion:
+        """The answer that generated tokens make: up to the first of `ends`, and before a stop string."""
+        length = next((i for i, token in enumerate(row) if token in ends), len(row))
+        text = self.tokenizer.decode(row[:length], skip_special_tokens=True)
+        cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=None)
+        if cut is None:
+            ended = length < len(row)
+            return Completion(text, length + ended, "stop" if ended else "length")
+        while length and row[length - 1] == pad:  # the batch's other rows went on
+            length -= 1
+        return Completion(text[:cut], length, "stop")
+
+    def pad(self, ends: frozenset[int]) -> int:
+        """The token that fills rows."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if pad is not None else min(ends, default=0)
+
+
+def check_context(prompts: Sequence[Prompt], more: Sequence[int], context: int) -> None:
+    """Raises EngineError where a prompt and the tokens that follow it (`more`) exceed the context."""
+    for prompt, extra in zip(prompts, more, strict=True):
+        if len(prompt.token_ids) + extra > context:
+            raise EngineError(
+                f"a prompt of {len(prompt.token_ids)} tokens and {extra} more exceed the context of "
+                f"{context}: {prompt.text[:60]!r}…",
+                hint="Drop the item, or lower sampling.max_tokens.",
+            )
+
+
+def check_dtype(recipe_dtype: str, engine_dtype: str) -> None:
+    """Raises EngineError where the engine would round the merged values again."""
+    if engine_dtype not in ("float32", recipe_dtype):
+        raise EngineError(
+            f"the recipe merges to {recipe_dtype}, which {engine_dtype} cannot hold: "
+            "rounded again, other weights would be scored than the checksum names",
+            where="engine.dtype",
+            hint=f"Set engine: {{dtype: {recipe_dtype}}} or float32.",
+        )

@@ -1,0 +1,213 @@
+"""The vLLM engine: one engine for the whole study, merged into where it stands. vLLM itself runs in a child process.
+
+A recipe whose merge has other tensors, another tokenizer or other generation settings than what is served (a vocabulary
+of another size, other layers) has the engine started anew; any other is merged into the running one.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from automerge.config import EngineConfig
+from automerge.engine.base import Message
+from automerge.engine.child import Child
+from automerge.engine.dialogue import Dialogue, check_context, check_dtype
+from automerge.engine.structure import structure
+from automerge.errors import EngineError, MergeError
+from automerge.merge.checksum import ModelSum, TensorSum
+from automerge.merge.models import Models
+from automerge.merge.vocabulary.tokenizers import TOKENIZER_FILES
+from automerge.recipe import Recipe
+from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
+
+STARTING = 1800.0  # seconds a start may take: compiling for a GPU takes minutes
+
+
+class VllmEngine:
+    """See engine.base.Engine. `log` takes what vLLM prints. A call beyond `config.timeout` seconds ends the engine."""
+
+    def __init__(self, models: Models, config: EngineConfig, log: Path) -> None:
+        """Raises EngineError where this vLLM cannot be used, EngineLost where its process dies."""
+        self._models = models
+        self._config = config
+        self._log = log
+        self._dtype = config.dtype if config.dtype != "auto" else models.dtype
+        self._folders: dict[str, Any] = {}
+        self._dialogues: dict[str, Dialogue] = {}
+        self._dialogue = self._dialogue_of(str(models.folder_of("base")))
+        self._ends: frozenset[int] = frozenset()
+        self._served: str | None = None
+        self._context = 0
+        self._ready = self._closed = False
+        self._child: Child | None = None
+        self._hello: dict[str, str] = self._process().call("hello", seconds=STARTING)
+        self.notes: list[str] = [self._hello["note"]] if self._hello["note"] else []
+
+    @property
+    def fingerprint(self) -> str:
+        hello, config = self._hello, self._config
+        arguments = json.dumps(config.arguments, sort_keys=True)
+        invariant = ", batch-invariant" if config.deterministic else ""
+        return f"vllm {hello['vllm']}, torch {hello['torch']}, {hello['device']}, {self._dtype}, {arguments}{invariant}"
+
+    def apply(self, recipe: Recipe) -> Applied:
+        if self._closed:
+            raise EngineError("the engine is closed")
+        self._ready = False
+        check_dtype(recipe.dtype, self._dtype)
+        start = time.perf_counter()
+        frame = self._models.frame(recipe)
+        self._fit(recipe)
+        told = self._call("apply", recipe.to_json())
+        not_finite = [name for rank in told for name in rank["not_finite"]]
+        if not_finite:
+            hint = "Lower the weights, lambda or drop rates, or merge into a wider dtype."
+            raise MergeError(f"the merge gives values {recipe.dtype} cannot hold", where=not_finite[0], hint=hint)
+        checksum = _checksum([rank["sums"] for rank in told])
+        settings = self._models.generation_config(recipe) or {}
+        self._ends = _ends(settings, frame.config)
+        self._ready = True
+        return Applied(checksum, time.perf_counter() - start, max(rank["bytes"] for rank in told))
+
+    def render(self, messages: Sequence[Message]) -> Prompt:
+        return self._dialogue.render(messages)
+
+    def encode(self, text: str) -> Prompt:
+        return self._dialogue.encode(text)
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        self._check(prompts, [sampling.max_tokens] * len(prompts))
+        if not prompts:
+            return []
+        options = {
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "stop": list(sampling.stop) or None,
+            "stop_token_ids": sorted(self._ends),
+            "ignore_eos": True,  # the ends above are the recipe's, whatever the engine was started with
+            "detokenize": bool(sampling.stop),
+        }
+        rows = self._call("generate", [prompt.token_ids for prompt in prompts], options, sampling.seed)
+        pad = self._dialogue.pad(self._ends)
+        return [self._dialogue.completion(row, sampling, self._ends, pad) for row in rows]
+
+    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[LogLikelihood]:
+        tails = [self._dialogue.continuation(text) for text in continuations]
+        self._check(prompts, [len(tail) + 1 for tail in tails])  # vLLM generates one token, which nobody asked for
+        if not prompts:
+            return []
+        rows = [[*prompt.token_ids, *tail] for prompt, tail in zip(prompts, tails, strict=True)]
+        found = self._call("score", rows, [len(tail) for tail in tails])
+        return [LogLikelihood(tuple(values)) for values in found]
+
+    def close(self) -> None:
+        self._closed = True
+        self._stop()
+        for folder in self._folders.values():
+            folder.cleanup()
+        self._folders = {}
+
+    def _process(self) -> Child:
+        if self._child is None:
+            environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
+            if self._config.deterministic:
+                environment["VLLM_BATCH_INVARIANT"] = "1"
+            self._child = Child("automerge.engine.vllm_host", self._log, environment)
+        return self._child
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        if self._child is None:
+            raise EngineError("no weights are applied: call apply first, and again after one that failed")
+        return self._within(self._config.timeout, name, *arguments)
+
+    def _within(self, seconds: float, name: str, *arguments: Any) -> Any:
+        try:
+            return self._process().call(name, *arguments, seconds=seconds)
+        except BaseException as error:
+            if not isinstance(error, MergeError):  # what it serves, or whether it lives, is not known
+                self._stop()
+            raise
+
+    def _stop(self) -> None:
+        self._ready = False
+        self._served = None
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def _fit(self, recipe: Recipe) -> None:
+        """Has an engine that serves the recipe's tensors and tokenizer. Its weights are the base's, or older."""
+        frame = self._models.frame(recipe)
+        tokenizer = str(self._models.tokenizer_folder(recipe))
+        self._dialogue = self._dialogue_of(tokenizer)
+        wanted = json.dumps([structure(frame.shapes, frame.config), tokenizer])
+        if self._served == wanted and self._child is not None:
+            return
+        if self._served is not None:
+            self._stop()  # never two models at once
+        if wanted not in self._folders:
+            self._folders[wanted] = _folder(frame.config, Path(tokenizer), self._dtype)
+        models = self._models
+        sources = {
+            "base": str(models.base.folder),
+            "base_name": models.base_ref.name,
+            "sources": {name: str(source.folder) for name, source in models.sources.items()},
+            "recipe": recipe.to_json(),
+            "residency": self._config.residency,
+            "bytes": _bytes(models),
+        }
+        arguments = {"seed": 0, **self._config.arguments, "dtype": self._dtype}
+        found = self._within(STARTING, "start", self._folders[wanted].name, arguments, sources)
+        self._context, self._served = found["context"], wanted
+        self.notes.append(f"sources: {found['residency']}")
+
+    def _dialogue_of(self, folder: str) -> Dialogue:
+        if folder not in self._dialogues:
+            self._dialogues[folder] = Dialogue(folder)
+        return self._dialogues[folder]
+
+    def _check(self, prompts: Sequence[Prompt], more: Sequence[int]) -> None:
+        if not self._ready:
+            raise EngineError("no weights are applied: call apply first, and again after one that failed")
+        check_context(prompts, more, self._context)
+
+
+def _checksum(ranks: Sequence[Sequence[tuple[str, str, list[int], int, int]]]) -> str:
+    """The model's checksum of what each rank summed up of each tensor."""
+    sums = ModelSum()
+    for parts in zip(*ranks, strict=True):
+        name, dtype, shape, _, _ = parts[0]
+        total = TensorSum(name, getattr(torch, dtype.removeprefix("torch.")), tuple(shape))
+        for _, _, _, a, b in parts:
+            total.add_sums(a, b)
+        sums.add(total)
+    return sums.hexdigest()
+
+
+def _ends(settings: Mapping[str, Any], config: Mapping[str, Any]) -> frozenset[int]:
+    """The tokens that end an answer: generation_config.json's, else config.json's."""
+    ends = settings.get("eos_token_id", config.get("eos_token_id"))
+    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+
+
+def _folder(config: Mapping[str, Any], tokenizer: Path, dtype: str) -> "tempfile.TemporaryDirectory[str]":
+    """What vLLM reads of a model but its weights."""
+    folder = tempfile.TemporaryDirectory(prefix="automerge-")
+    known = {key: value for key, value in config.items() if key not in ("auto_map", "torch_dtype")}
+    Path(folder.name, "config.json").write_text(json.dumps({**known, "dtype": dtype}), encoding="utf-8")
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).is_file():
+            Path(folder.name, name).symlink_to((tokenizer / name).resolve())
+    return folder
+
+
+def _bytes(models: Models) -> int:
+    """What the base and the full checkpoints among the sources take."""
+    folders = [models.base, *models.sources.values()]
+    return sum(file.stat().st_size for model in folders for file in set(getattr(model, "files", {}).values()))

@@ -1,0 +1,107 @@
+"""The process that vLLM runs in: one engine, its calls answered one at a time. See child.py for its end.
+
+vLLM's engine core runs in this very process (no second one to lose), its workers too unless there are several ranks.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from automerge.engine.child import serve
+from automerge.engine.vllm_version import check_version
+from automerge.errors import EngineError
+
+HINT = (
+    "Lower engine.arguments: max_model_len or gpu_memory_utilization, or set residency: mmap; on a CPU set "
+    "VLLM_CPU_KVCACHE_SPACE (GiB). The log says more."
+)
+
+
+class Host:
+    """vLLM's LLM, made by `start`."""
+
+    def __init__(self) -> None:
+        self._llm: Any = None
+
+    def hello(self) -> dict[str, str]:
+        """Versions and device. Raises EngineError for a vLLM that cannot be used."""
+        import torch
+        import vllm
+        from vllm.platforms import current_platform
+
+        note = check_version(vllm.__version__)
+        device = current_platform.get_device_name() if torch.cuda.is_available() else "cpu"
+        return {"vllm": vllm.__version__, "torch": torch.__version__, "device": device, "note": note}
+
+    def start(self, folder: str, arguments: dict[str, Any], sources: dict[str, Any]) -> dict[str, Any]:
+        """Serves the model whose config and tokenizer lie in `folder`. `sources`: see vllm_worker.Sources."""
+        from vllm import LLM
+
+        from automerge.engine.resident import choose_residency
+
+        ranks = int(arguments.get("tensor_parallel_size", 1)) * int(arguments.get("pipeline_parallel_size", 1))
+        chosen = choose_residency(sources["residency"], sources["bytes"], ranks)
+        try:
+            self._llm = LLM(
+                model=folder,
+                load_format="automerge",
+                model_loader_extra_config={**sources, "residency": chosen},
+                worker_extension_cls="automerge.engine.vllm_worker.MergeWorker",
+                disable_log_stats=True,
+                **arguments,
+            )
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise EngineError(f"vLLM cannot serve this model: {reason}", hint=HINT) from error
+        return {"context": int(self._llm.llm_engine.model_config.max_model_len), "residency": chosen}
+
+    def apply(self, recipe: str) -> list[dict[str, Any]]:
+        """What each rank's worker tells of the merge. What was computed with the old weights is forgotten."""
+        told: list[dict[str, Any]] = self._llm.collective_rpc("automerge_apply", args=(recipe,))
+        if not self._llm.reset_prefix_cache():
+            raise EngineError("vLLM would not reset its prefix cache: requests were still running")
+        return told
+
+    def generate(self, rows: Sequence[Sequence[int]], options: dict[str, Any], seed: int) -> list[list[int]]:
+        """The tokens generated for each row, all rows submitted at once."""
+        from vllm import SamplingParams
+
+        sampled = options["temperature"] > 0
+        parameters = [SamplingParams(**options, seed=_seed(seed, row) if sampled else None) for row in rows]
+        return [list(answer.outputs[0].token_ids) for answer in self._ask(rows, parameters)]
+
+    def score(self, rows: Sequence[Sequence[int]], tails: Sequence[int]) -> list[list[float]]:
+        """The log-probabilities of the last tails[i] tokens of rows[i]."""
+        from vllm import SamplingParams
+
+        parameters = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        found = []
+        for row, tail, answer in zip(rows, tails, self._ask(rows, [parameters] * len(rows)), strict=True):
+            places = answer.prompt_logprobs[len(row) - tail :]
+            found.append([place[token].logprob for place, token in zip(places, row[len(row) - tail :], strict=True)])
+        return found
+
+    def _ask(self, rows: Sequence[Sequence[int]], parameters: Sequence[Any]) -> list[Any]:
+        from vllm import TokensPrompt
+
+        prompts = [TokensPrompt(prompt_token_ids=list(row)) for row in rows]
+        answers: list[Any] = self._llm.generate(prompts, list(parameters), use_tqdm=False)
+        return answers
+
+
+def _seed(seed: int, row: Sequence[int]) -> int:
+    """An item's own: two items of a study differ, and an item has the same one wherever it stands."""
+    text = f"{seed}\0{','.join(map(str, row))}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
+
+
+def main() -> None:
+    """Serves calls for ever."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is on disk by now
+    host = Host()
+    serve({name: getattr(host, name) for name in ("hello", "start", "apply", "generate", "score")})
+
+
+if __name__ == "__main__":
+    main()

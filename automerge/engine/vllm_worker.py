@@ -1,0 +1,80 @@
+"""Runs inside vLLM's workers, one a rank: holds the sources, merges there, and feeds vLLM's own weight reload.
+
+vLLM mixes MergeWorker into its worker class (`worker_extension_cls`), which also registers the loader that the model's
+first weights, the base's, come through. Nothing goes through files: merged tensors go from the merge's batch straight
+into the layer they belong to. The sources are taken in while the model loads, so vLLM sizes its KV cache beside them.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from vllm.distributed import get_tp_group
+from vllm.model_executor.model_loader import BaseModelLoader, register_model_loader
+
+from automerge.engine.resident import ResidentShare
+from automerge.merge.models import Models, open_models
+from automerge.merge.stream import Merge
+from automerge.recipe import parse_recipe
+
+
+@dataclass
+class _Open:
+    """This worker's models and its share of a merge."""
+
+    models: Models
+    share: ResidentShare
+
+
+_open: list[_Open] = []  # one, once the loader ran
+
+
+@register_model_loader("automerge")
+class Loader(BaseModelLoader):  # type: ignore[misc]
+    """Serves the base, in the shape of `recipe`'s merge. `model_loader_extra_config`: base, base_name, sources, recipe,
+    residency."""
+
+    def download_model(self, model_config: Any) -> None:
+        """Everything is on disk."""
+
+    def load_weights(self, model: Any, model_config: Any) -> None:
+        """Opens and takes in the sources, and loads the base's weights."""
+        told = self.load_config.model_loader_extra_config
+        models = open_models(told["base"], told["sources"], base_name=told["base_name"])
+        device = next(model.parameters()).device
+        share = ResidentShare(told["residency"], device, get_tp_group())
+        merge = Merge(parse_recipe(told["recipe"]), models, share=share)
+        _open[:] = [_Open(models, share)]
+        model.load_weights((name, merge.frame.base.stored(name)) for name in merge.names)
+        merge.hold()
+
+
+class MergeWorker:
+    """What automerge adds to a vLLM worker, where it finds `reload_weights`."""
+
+    reload_weights: Any
+
+    def automerge_apply(self, recipe_json: str) -> dict[str, Any]:
+        """Merges into the served weights. `sums`: of each tensor, name, dtype, shape and this rank's A and B."""
+        start = time.perf_counter()
+        merge = Merge(parse_recipe(recipe_json), _open[0].models, share=_open[0].share)
+        told: dict[str, Any] = {"bytes": merge.bytes, "not_finite": [], "merging": 0.0}
+        self.reload_weights(weights_iterator=_tensors(merge, told), is_checkpoint_format=True)
+        told["sums"] = [(t.name, str(t.dtype), list(t.shape), t.a, t.b) for t in merge.totals]
+        told["seconds"] = time.perf_counter() - start
+        return told
+
+
+def _tensors(merge: Merge, told: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """The merge, timed. Values that are not finite are told, not raised: vLLM's reload must come to its end, or the
+    next one finds layers half made."""
+    start = time.perf_counter()
+    for name, tensor, finite in merge.judged_tensors():
+        if not finite:
+            told["not_finite"].append(name)
+        told["merging"] += time.perf_counter() - start
+        yield name, tensor
+        start = time.perf_counter()
+    told["merging"] += time.perf_counter() - start
