@@ -285,9 +285,14 @@ class EngineConfig(Closed):
         taken = sorted(arguments.keys() & TAKEN_ARGUMENTS)
         if taken:
             raise ValueError(f"{', '.join(taken)}: set by automerge itself, and not to be changed")
+        other = sorted(arguments.keys() & UNSUPPORTED_ARGUMENTS)
+        if other:
+            raise ValueError(f"{', '.join(other)}: a merge is spread over tensor_parallel_size ranks only")
         return arguments
 
 
+# of vLLM's: other ways to several ranks
+UNSUPPORTED_ARGUMENTS = {"pipeline_parallel_size", "data_parallel_size"}
 # of vLLM's: what is served, how it is loaded, and dtype, which has a field of its own
 TAKEN_ARGUMENTS = {
     *("model", "tokenizer", "tokenizer_mode", "skip_tokenizer_init", "dtype", "quantization", "hf_overrides"),

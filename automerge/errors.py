@@ -5,7 +5,7 @@
     ├── SourceError           a checkpoint or adapter cannot be read, or does not fit its base
     ├── MergeError            a merge went wrong: values that are not finite, a checksum that differs
     ├── EngineError           the engine cannot serve this model or these prompts
-    │   └── EngineLost        it died or hung in the middle of a call; the next apply starts it anew
+    │   └── EngineLost        it died, hung or failed in the middle of a call; the next apply starts it anew
     ├── SkillError            items, template or scorer of a skill are unusable
     ├── StudyError            a study cannot be opened or continued
     │   ├── StudyMismatch     what is asked now differs from what the study was started with
@@ -47,7 +47,7 @@ class EngineError(AutomergeError):
 
 
 class EngineLost(EngineError):
-    """The engine died or hung in the middle of a call; the next apply starts it anew."""
+    """The engine died, hung or failed in the middle of a call; the next apply starts it anew."""
 
 
 class SkillError(AutomergeError):

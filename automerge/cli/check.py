@@ -11,6 +11,7 @@ from rich.table import Table
 
 from automerge.cli.opening import open_config
 from automerge.cli.options import AsJson
+from automerge.engine.start import chosen_engine
 from automerge.report.tables import plain_table
 from automerge.study.estimate import Estimate, estimate
 from automerge.study.session import Plan, make_plan
@@ -45,6 +46,7 @@ def _as_json(plan: Plan, cost: Estimate) -> dict[str, object]:
             name: {"search": len(skill.half("search")), "held_out": len(skill.half("held_out")), "hash": skill.hash}
             for name, skill in plan.skills.items()
         },
+        "engine": dict(zip(("name", "why"), chosen_engine(plan.config.engine), strict=True)),
         "notes": _notes(plan),
         "estimate": asdict(cost),
     }
@@ -63,9 +65,11 @@ def _print(plan: Plan, cost: Estimate, budget: int) -> None:
         table.add_row(ref.name, f"{ref.path}", f"digest {ref.digest[:16]}")
     console.print(table, highlight=False)
     dimensions = len(plan.space.distributions)
+    engine, why = chosen_engine(plan.config.engine)
     console.print(
         f"{plan.config.method}, {plan.models.n_layers} layers, {dimensions} parameters to search, "
-        f"merged to {plan.config.dtype or plan.models.dtype}, served by transformers, dtype {plan.config.engine.dtype}",
+        f"merged to {plan.config.dtype or plan.models.dtype}, served by {engine} ({why}), "
+        f"dtype {plan.config.engine.dtype}",
         highlight=False,
     )
     for note in _notes(plan):

@@ -31,6 +31,7 @@ def evaluate_models(
     base: Annotated[str | None, typer.Option(help="The model that adapters among MODELS were made for.")] = None,
     half: Annotated[Literal["held_out", "search"], typer.Option(help="Which half of a skill's items.")] = "held_out",
     seed: Annotated[int, typer.Option(help="Seed of the halves and the intervals.")] = 0,
+    engine: Annotated[Literal["auto", "transformers", "vllm"], typer.Option(help="What serves the models.")] = "auto",
     answers: Annotated[Path | None, typer.Option(help="Keep prompts, answers and scores in this SQLite file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,7 +41,7 @@ def evaluate_models(
     scores: dict[str, dict[str, Scores]] = {}
     with AnswerStore(answers) as store:
         for model in models:
-            scores[model] = _scores(model, base, loaded, half, store)
+            scores[model] = _scores(model, base, loaded, half, store, EngineConfig(name=engine))
     found = {model: {skill: _interval(s, seed) for skill, s in own.items()} for model, own in scores.items()}
     ahead = _ahead(scores, models, seed)
     if as_json:
@@ -50,7 +51,12 @@ def evaluate_models(
 
 
 def _scores(
-    model: str, base: str | None, skills: list[LoadedSkill], half: Literal["held_out", "search"], store: AnswerStore
+    model: str,
+    base: str | None,
+    skills: list[LoadedSkill],
+    half: Literal["held_out", "search"],
+    store: AnswerStore,
+    serving: EngineConfig,
 ) -> dict[str, Scores]:
     """Skill → scores (n,), NaN where unscored. The model is served as the linear merge of itself alone."""
     place = locate(model, Path())
@@ -67,7 +73,7 @@ def _scores(
         seed=0,
         tokenizer="model",
     )
-    engine = start_engine(opened, EngineConfig())
+    engine = start_engine(opened, serving)
     try:
         applied = engine.apply(recipe)
         results = {s.name: evaluate(engine, applied.checksum, s, half, store, tokenizer=place) for s in skills}

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automerge.report.tables import gate_text, trial_table
-from automerge.study.events import Began, Block, Ended, Event, Judgement, Stage
+from automerge.study.events import Began, Block, Ended, Event, Judgement, Note, Stage
 from automerge.study.loop import Budget
 from automerge.study.records import Row
 from automerge.study.session import Plan
@@ -37,13 +37,15 @@ class _State:
         self.plan, self.budget = plan, budget
         self.rows: list[Row] = []
         self.stage, self.total, self.begun = "starting the engine", 0, 0
-        self.now = ""
+        self.now, self.note = "", ""
         self.done, self.items = 0, 0
         self.trials, self.seconds = 0, 0.0
         self.stage_started = time.monotonic()
 
     def take(self, event: Event) -> None:
-        if isinstance(event, Stage):
+        if isinstance(event, Note):
+            self.note = event.text
+        elif isinstance(event, Stage):
             self.stage, self.total, self.begun = event.name, event.total, 0
             self.stage_started = time.monotonic()
         elif isinstance(event, Began):
@@ -112,6 +114,8 @@ class LiveScreen:
         )
         head.add_row("objective", objective)
         head.add_row("gates", gates)
+        if state.note:
+            head.add_row("note", Text(state.note, style="yellow"))
         baselines = [row for row in state.rows if row.is_baseline]
         proposals = [row for row in state.rows if not row.is_baseline]
         shown = proposals[-RECENT:]
@@ -161,7 +165,9 @@ class PlainLines:
 
     def listen(self, event: Event) -> None:
         self.state.take(event)
-        if isinstance(event, Ended):
+        if isinstance(event, Note):
+            self._print(event.text)
+        elif isinstance(event, Ended):
             self._print(self._line(event))
         elif isinstance(event, Stage) and event.name == "proving":
             self._print(f"proving {event.total} models on held-out items")

@@ -46,7 +46,7 @@ def search(
     study: StudyName = None,
     out: Out = None,
     storage: Storage = None,
-    engine: Annotated[str | None, typer.Option(help="auto or transformers. Default: the config's.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, transformers or vllm. Default: the config's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of masks, items and proposals. Default: the config's.")] = None,
     as_json: AsJson = False,
 ) -> int:

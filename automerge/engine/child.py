@@ -51,8 +51,8 @@ class Child:
     def call(self, name: str, *arguments: Any, seconds: float) -> Any:
         """What the child's `name` returns.
 
-        Raises what it raised, of automerge's errors; EngineLost where the child died or did not answer in time, and is
-        gone.
+        Raises what it raised, of automerge's errors, and EngineLost for any other; EngineLost where the child died or
+        did not answer in time, and is gone.
         """
         try:
             self._calls.send((name, arguments))
@@ -101,7 +101,7 @@ def serve(methods: Mapping[str, Callable[..., Any]]) -> NoReturn:
         except Exception as error:
             traceback.print_exc()
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            calls.send(("raised", "EngineError", reason, None, None))
+            calls.send(("raised", "EngineLost", reason, None, None))
 
 
 def _die_with_the_parent(lifeline: int) -> None:

@@ -48,6 +48,11 @@ class ResidentShare:
         self._residency = residency
         self._kept: dict[Key, Tensor] = {}
 
+    @property
+    def held(self) -> int:
+        """Bytes of sources kept."""
+        return sum(tensor.nbytes for tensor in self._kept.values())
+
     def room(self, n: int) -> tuple[int, torch.device]:
         return part_length(n, self.ranks) * self.ranks, self.device
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from automerge.config import EngineConfig
@@ -10,12 +11,17 @@ from automerge.errors import EngineError
 from automerge.merge.models import Models
 
 
-def start_engine(models: Models, config: EngineConfig, *, log: Path | None = None) -> Engine:
-    """`auto` is vLLM where it is installed and a GPU is there, else transformers. `log`: where vLLM's own output goes.
+def start_engine(
+    models: Models, config: EngineConfig, *, log: Path | None = None, tell: Callable[[str], None] = lambda text: None
+) -> Engine:
+    """`auto` is vLLM where it is installed and a GPU is there, else transformers.
 
+    `log` is where vLLM's own output goes; `tell` takes lines for the user: what was chosen, and what happens later.
     Raises EngineError where the model cannot be served, or vLLM is asked for and not installed.
     """
-    if chosen_engine(config) == "transformers":
+    name, why = chosen_engine(config)
+    tell(f"engine: {name} ({why})")
+    if name == "transformers":
         from automerge.engine.transformers import TransformersEngine  # seconds, and only a study and eval need it
 
         return TransformersEngine(models, config)
@@ -23,18 +29,20 @@ def start_engine(models: Models, config: EngineConfig, *, log: Path | None = Non
         raise EngineError("vllm is not installed", where="engine.name", hint="pip install 'automerge[vllm]'")
     from automerge.engine.vllm import VllmEngine
 
-    return VllmEngine(models, config, log or Path(tempfile.gettempdir(), f"automerge-vllm-{id(models):x}.log"))
+    return VllmEngine(models, config, log or Path(tempfile.mkdtemp(prefix="automerge-"), "vllm.log"), tell)
 
 
-def chosen_engine(config: EngineConfig) -> str:
-    """transformers or vllm."""
+def chosen_engine(config: EngineConfig) -> tuple[str, str]:
+    """transformers or vllm, and why."""
     if config.name != "auto":
-        return config.name
+        return config.name, "as asked"
     if not vllm_installed():
-        return "transformers"
+        return "transformers", "vLLM is not installed"
     import torch
 
-    return "vllm" if torch.cuda.is_available() else "transformers"
+    if torch.cuda.is_available():
+        return "vllm", "it is installed and a GPU is there"
+    return "transformers", "there is no GPU; engine: {name: vllm} takes vLLM's CPU build"
 
 
 def vllm_installed() -> bool:

@@ -5,9 +5,10 @@ of another size, other layers) has the engine started anew; any other is merged 
 """
 
 import json
+import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,32 @@ from automerge.engine.base import Message
 from automerge.engine.child import Child
 from automerge.engine.dialogue import Dialogue, check_context, check_dtype
 from automerge.engine.structure import structure
-from automerge.errors import EngineError, MergeError
+from automerge.errors import AutomergeError, EngineError, EngineLost, MergeError
 from automerge.merge.checksum import ModelSum, TensorSum
 from automerge.merge.models import Models
 from automerge.merge.vocabulary.tokenizers import TOKENIZER_FILES
 from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
 
+HOST = "automerge.engine.vllm_host"  # the module that the child process runs
+BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 STARTING = 1800.0  # seconds a start may take: compiling for a GPU takes minutes
 
 
 class VllmEngine:
-    """See engine.base.Engine. `log` takes what vLLM prints. A call beyond `config.timeout` seconds ends the engine."""
+    """See engine.base.Engine. `log` takes what vLLM prints, `tell` lines for the user.
 
-    def __init__(self, models: Models, config: EngineConfig, log: Path) -> None:
+    A call beyond `config.timeout` seconds ends the process; the next apply starts another.
+    """
+
+    def __init__(
+        self, models: Models, config: EngineConfig, log: Path, tell: Callable[[str], None] = lambda text: None
+    ) -> None:
         """Raises EngineError where this vLLM cannot be used, EngineLost where its process dies."""
         self._models = models
         self._config = config
         self._log = log
+        self._tell = tell
         self._dtype = config.dtype if config.dtype != "auto" else models.dtype
         self._folders: dict[str, Any] = {}
         self._dialogues: dict[str, Dialogue] = {}
@@ -45,8 +54,10 @@ class VllmEngine:
         self._context = 0
         self._ready = self._closed = False
         self._child: Child | None = None
+        self.held: list[int] = []  # bytes of sources that each rank keeps, once a recipe is applied
         self._hello: dict[str, str] = self._process().call("hello", seconds=STARTING)
-        self.notes: list[str] = [self._hello["note"]] if self._hello["note"] else []
+        if self._hello["note"]:
+            tell(self._hello["note"])
 
     @property
     def fingerprint(self) -> str:
@@ -68,6 +79,7 @@ class VllmEngine:
         if not_finite:
             hint = "Lower the weights, lambda or drop rates, or merge into a wider dtype."
             raise MergeError(f"the merge gives values {recipe.dtype} cannot hold", where=not_finite[0], hint=hint)
+        self.held = [rank["held"] for rank in told]
         checksum = _checksum([rank["sums"] for rank in told])
         settings = self._models.generation_config(recipe) or {}
         self._ends = _ends(settings, frame.config)
@@ -118,7 +130,13 @@ class VllmEngine:
             environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
             if self._config.deterministic:
                 environment["VLLM_BATCH_INVARIANT"] = "1"
-            self._child = Child("automerge.engine.vllm_host", self._log, environment)
+            if self._config.arguments.get("enforce_eager"):
+                # else vLLM compiles a count that prompt log-probabilities come with, half a minute at the first of them
+                environment["TORCHDYNAMO_DISABLE"] = "1"
+            ranks = int(self._config.arguments.get("tensor_parallel_size", 1))
+            if ranks > 1 and not torch.cuda.is_available() and BINDING not in os.environ:
+                environment[BINDING] = _cores_of_ranks(ranks)
+            self._child = Child(HOST, self._log, environment)
         return self._child
 
     def _call(self, name: str, *arguments: Any) -> Any:
@@ -130,8 +148,10 @@ class VllmEngine:
         try:
             return self._process().call(name, *arguments, seconds=seconds)
         except BaseException as error:
-            if not isinstance(error, MergeError):  # what it serves, or whether it lives, is not known
-                self._stop()
+            if isinstance(error, EngineError) or not isinstance(error, AutomergeError):
+                self._stop()  # what it serves, or whether it lives, is not known
+            if isinstance(error, EngineLost):
+                self._tell(f"the engine is lost and will be started again: {error.message}")
             raise
 
     def _stop(self) -> None:
@@ -165,7 +185,9 @@ class VllmEngine:
         arguments = {"seed": 0, **self._config.arguments, "dtype": self._dtype}
         found = self._within(STARTING, "start", self._folders[wanted].name, arguments, sources)
         self._context, self._served = found["context"], wanted
-        self.notes.append(f"sources: {found['residency']}")
+        self._tell(
+            f"vLLM {self._hello['vllm']} on {self._hello['device']}, {self._dtype}; sources: {found['residency']}"
+        )
 
     def _dialogue_of(self, folder: str) -> Dialogue:
         if folder not in self._dialogues:
@@ -205,6 +227,12 @@ def _folder(config: Mapping[str, Any], tokenizer: Path, dtype: str) -> "tempfile
         if (tokenizer / name).is_file():
             Path(folder.name, name).symlink_to((tokenizer / name).resolve())
     return folder
+
+
+def _cores_of_ranks(ranks: int) -> str:
+    """This machine's cores shared out, as vLLM's CPU build reads it: by itself it wants a NUMA node a rank."""
+    cores = sorted(os.sched_getaffinity(0))
+    return "|".join(",".join(map(str, cores[rank::ranks] or cores[:1])) for rank in range(ranks))
 
 
 def _bytes(models: Models) -> int:

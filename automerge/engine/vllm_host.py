@@ -5,6 +5,7 @@ vLLM's engine core runs in this very process (no second one to lose), its worker
 
 import hashlib
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,9 @@ HINT = (
 
 
 class Host:
-    """vLLM's LLM, made by `start`."""
+    """vLLM's LLM, made by `start`. `extension` is what its workers are given beside their own methods."""
+
+    extension = "automerge.engine.vllm_worker.MergeWorker"
 
     def __init__(self) -> None:
         self._llm: Any = None
@@ -40,14 +43,14 @@ class Host:
 
         from automerge.engine.resident import choose_residency
 
-        ranks = int(arguments.get("tensor_parallel_size", 1)) * int(arguments.get("pipeline_parallel_size", 1))
+        ranks = int(arguments.get("tensor_parallel_size", 1))
         chosen = choose_residency(sources["residency"], sources["bytes"], ranks)
         try:
             self._llm = LLM(
                 model=folder,
                 load_format="automerge",
                 model_loader_extra_config={**sources, "residency": chosen},
-                worker_extension_cls="automerge.engine.vllm_worker.MergeWorker",
+                worker_extension_cls=self.extension,
                 disable_log_stats=True,
                 **arguments,
             )
@@ -59,8 +62,12 @@ class Host:
     def apply(self, recipe: str) -> list[dict[str, Any]]:
         """What each rank's worker tells of the merge. What was computed with the old weights is forgotten."""
         told: list[dict[str, Any]] = self._llm.collective_rpc("automerge_apply", args=(recipe,))
+        start = time.perf_counter()
         if not self._llm.reset_prefix_cache():
             raise EngineError("vLLM would not reset its prefix cache: requests were still running")
+        self._llm.llm_engine.reset_mm_cache()
+        self._llm.llm_engine.reset_encoder_cache()
+        told[0]["resetting"] = time.perf_counter() - start
         return told
 
     def generate(self, rows: Sequence[Sequence[int]], options: dict[str, Any], seed: int) -> list[list[int]]:
@@ -96,11 +103,13 @@ def _seed(seed: int, row: Sequence[int]) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
 
 
-def main() -> None:
-    """Serves calls for ever."""
+def main(host: Host | None = None) -> None:
+    """Serves calls for ever: the public methods of a host."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is on disk by now
-    host = Host()
-    serve({name: getattr(host, name) for name in ("hello", "start", "apply", "generate", "score")})
+    serving = host or Host()
+    serve(
+        {name: getattr(serving, name) for name in dir(serving) if callable(getattr(serving, name)) and name[0] != "_"}
+    )
 
 
 if __name__ == "__main__":

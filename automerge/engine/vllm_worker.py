@@ -5,19 +5,24 @@ first weights, the base's, come through. Nothing goes through files: merged tens
 into the layer they belong to. The sources are taken in while the model loads, so vLLM sizes its KV cache beside them.
 """
 
+import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from vllm.config import set_current_vllm_config
 from vllm.distributed import get_tp_group
 from vllm.model_executor.model_loader import BaseModelLoader, register_model_loader
 
 from automerge.engine.resident import ResidentShare
+from automerge.merge.check import OUTPUT_DTYPES
+from automerge.merge.layout import place_of
 from automerge.merge.models import Models, open_models
-from automerge.merge.stream import Merge
-from automerge.recipe import parse_recipe
+from automerge.merge.stream import BATCH_BYTES, Merge
+from automerge.recipe import Recipe, parse_recipe
 
 
 @dataclass
@@ -55,16 +60,31 @@ class MergeWorker:
     """What automerge adds to a vLLM worker, where it finds `reload_weights`."""
 
     reload_weights: Any
+    vllm_config: Any
 
     def automerge_apply(self, recipe_json: str) -> dict[str, Any]:
-        """Merges into the served weights. `sums`: of each tensor, name, dtype, shape and this rank's A and B."""
+        """Merges into the served weights. `sums`: of each tensor, name, dtype, shape and this rank's A and B;
+        `held`: bytes of sources kept."""
         start = time.perf_counter()
-        merge = Merge(parse_recipe(recipe_json), _open[0].models, share=_open[0].share)
+        recipe, opened = parse_recipe(recipe_json), _open[0]
+        merge = Merge(recipe, opened.models, share=opened.share, batch_bytes=_batch_bytes(recipe, opened.models))
         told: dict[str, Any] = {"bytes": merge.bytes, "not_finite": [], "merging": 0.0}
-        self.reload_weights(weights_iterator=_tensors(merge, told), is_checkpoint_format=True)
+        with set_current_vllm_config(self.vllm_config):  # vLLM 0.24 leaves that to the caller
+            self.reload_weights(weights_iterator=_tensors(merge, told), is_checkpoint_format=True)
         told["sums"] = [(t.name, str(t.dtype), list(t.shape), t.a, t.b) for t in merge.totals]
+        told["held"] = opened.share.held
         told["seconds"] = time.perf_counter() - start
         return told
+
+
+def _batch_bytes(recipe: Recipe, models: Models) -> int:
+    """A layer's worth at most: as much again is what vLLM makes a layer anew in."""
+    sizes: Counter[int] = Counter()
+    for name, shape in models.frame(recipe).shapes.items():
+        layer = place_of(name).layer
+        if layer is not None:
+            sizes[layer] += math.prod(shape) * OUTPUT_DTYPES[recipe.dtype].itemsize
+    return min(BATCH_BYTES, max(sizes.values(), default=BATCH_BYTES))
 
 
 def _tensors(merge: Merge, told: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -49,5 +49,12 @@ class Judgement:
     verdict: Verdict
 
 
-Event = Stage | Began | Block | Ended | Judgement
+@dataclass(frozen=True)
+class Note:
+    """What a user should know of how the study runs: the engine chosen, where it keeps the sources, that it died."""
+
+    text: str
+
+
+Event = Note | Stage | Began | Block | Ended | Judgement
 Listen = Callable[[Event], None]

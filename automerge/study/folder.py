@@ -15,7 +15,8 @@ from automerge.errors import StudyBusy, StudyError
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """`results/<study>/`: study.db (Optuna), answers.db (every prompt, answer and score), verdict.json, study.json."""
+    """`results/<study>/`: study.db (Optuna), answers.db (every prompt, answer and score), verdict.json, study.json, and
+    vllm.log where vLLM serves."""
 
     path: Path
 
@@ -30,6 +31,10 @@ class StudyFolder:
     @property
     def verdict(self) -> Path:
         return self.path / "verdict.json"
+
+    @property
+    def engine_log(self) -> Path:
+        return self.path / "vllm.log"
 
     @property
     def about(self) -> Path:

@@ -8,7 +8,8 @@ from automerge.config import SearchConfig
 from automerge.evals.loaded import LoadedSkill
 from automerge.merge.models import Models
 
-_FREE = {"name", "about", "base", "sources", "skills"}  # held by content below, or of no consequence
+# held by content below, or of no consequence
+_FREE: Any = {**dict.fromkeys(("name", "about", "base", "sources", "skills"), True), "engine": {"residency", "timeout"}}
 
 
 def identity(config: SearchConfig, models: Models, skills: Mapping[str, LoadedSkill]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import TrialState
 
 from automerge.config import SearchConfig
-from automerge.errors import MergeError, StudyError
+from automerge.errors import EngineLost, MergeError, StudyError
 from automerge.recipe import Recipe
 from automerge.records import from_json, to_json
 from automerge.space.baselines import Baseline, baselines
@@ -24,7 +24,7 @@ from automerge.study.samplers import complete, propose
 from automerge.study.store import BASELINE, OUTSIDE, RECORD
 from automerge.study.trial import Bench, Trial, record_of, try_recipe
 
-MAX_FAILURES = 5  # candidates in a row that could not be merged, before the study stops
+MAX_FAILURES = 5  # candidates in a row that could not be merged or served, before the study stops
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Search:
         self._failures = 0  # in a row
 
     def run(self, budget: Budget) -> None:
-        """Searches until the budget is spent. Raises StudyError where nothing can be merged any more."""
+        """Searches until the budget is spent. Raises StudyError where nothing can be merged or served any more."""
         self._enqueue_baselines()
         self.listen(Stage("searching", budget.trials or 0))
         for row in self.rows():
@@ -111,7 +111,7 @@ class Search:
         start = time.perf_counter()
         try:
             trial = try_recipe(self.bench, recipe, label, "search")
-        except MergeError as error:
+        except (MergeError, EngineLost) as error:
             spent = {"total": time.perf_counter() - start}
             return Record(recipe.to_json(), "", 0.0, {}, {}, 0, spent, error=str(error))
         self._keep_reference(label, trial)
@@ -141,7 +141,7 @@ class Search:
         self.listen(Ended(row, self._trials, self._seconds, restored))
         if self._failures >= MAX_FAILURES and not restored:
             reason = row.record.error if row.record else ""
-            raise StudyError(f"the last {self._failures} candidates could not be merged; the last: {reason}")
+            raise StudyError(f"the last {self._failures} candidates could not be merged or served; the last: {reason}")
 
 
 def total_violation(violations: Mapping[str, float]) -> float:

@@ -18,7 +18,7 @@ from automerge.gate.statistics import MIN_ITEMS
 from automerge.gate.verdict import Verdict
 from automerge.merge.models import Models, open_models
 from automerge.space.space import SearchSpace
-from automerge.study.events import Block, Listen
+from automerge.study.events import Block, Listen, Note
 from automerge.study.finals import prove
 from automerge.study.folder import StudyFolder, write_atomically
 from automerge.study.identity import identity
@@ -65,9 +65,12 @@ def run_search(
     listen: Listen,
     *,
     storage: str | None = None,
-    start: Callable[[Plan], Engine] = lambda plan: start_engine(plan.models, plan.config.engine),
+    start: Callable[[Plan], Engine] | None = None,
 ) -> Verdict:
-    """Searches, proves, and leaves the verdict in the folder. The same call again goes on where it stopped."""
+    """Searches, proves, and leaves the verdict in the folder. The same call again goes on where it stopped.
+
+    `start` makes the engine, by default the config's.
+    """
     folder.create()
     url = storage or folder.storage
     with folder.locked(), storage_failures(url):
@@ -85,12 +88,16 @@ def run_search(
 
 @contextmanager
 def _bench(
-    plan: Plan, folder: StudyFolder, listen: Listen, start: Callable[[Plan], Engine], study: optuna.Study
+    plan: Plan, folder: StudyFolder, listen: Listen, start: Callable[[Plan], Engine] | None, study: optuna.Study
 ) -> Iterator[Bench]:
     def on_block(label: str, skill: str, done: int, total: int) -> None:
         listen(Block(label, skill, done, total))
 
-    engine = start(plan)
+    def tell(text: str) -> None:
+        listen(Note(text))
+
+    config = plan.config.engine
+    engine = start(plan) if start else start_engine(plan.models, config, log=folder.engine_log, tell=tell)
     try:
         hold_identity(study, {"engine.fingerprint": engine.fingerprint})
         with AnswerStore(folder.answers) as store:

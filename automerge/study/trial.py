@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from automerge.config import GateRule
 from automerge.engine.base import Engine
-from automerge.errors import MergeError
+from automerge.errors import EngineLost, MergeError
 from automerge.evals.loaded import Half, LoadedSkill
 from automerge.evals.run import evaluate_all, mean
 from automerge.evals.store import AnswerStore
@@ -44,7 +44,17 @@ class Trial:
 
 
 def try_recipe(bench: Bench, recipe: Recipe, label: str, half: Half, *, expected: str | None = None) -> Trial:
-    """Merges and asks every skill. Raises MergeError where the served checksum is not the `expected` one."""
+    """Merges and asks every skill; once more where the engine is lost, which asks again what had no answer yet.
+
+    Raises MergeError where the served checksum is not the `expected` one, EngineLost where the engine is lost twice.
+    """
+    try:
+        return _try_once(bench, recipe, label, half, expected)
+    except EngineLost:
+        return _try_once(bench, recipe, label, half, expected)
+
+
+def _try_once(bench: Bench, recipe: Recipe, label: str, half: Half, expected: str | None) -> Trial:
     start = time.perf_counter()
     applied = bench.engine.apply(recipe)
     if expected is not None and applied.checksum != expected:

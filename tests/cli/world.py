@@ -73,9 +73,9 @@ class Done:
         return " ".join(self.err.translate(dict.fromkeys(map(ord, "│╭╮╰╯─"))).split())
 
 
-def make_models(folder: Path) -> Path:
+def make_models(folder: Path, hidden: int = 32) -> Path:
     """The base and its three fine-tunes."""
-    base = tiny_llama(folder / "base", seed=0)
+    base = tiny_llama(folder / "base", seed=0, hidden=hidden)
     weights = load_file(base / "model.safetensors")
     weights["lm_head.weight"] *= 30  # a fresh model finds every token equally likely; this one has opinions
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})

@@ -8,7 +8,7 @@ arguments give equal bytes. Knows nothing of automerge or of mergekit.
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ UNTOUCHED = ("two", "model.norm.weight")  # one tensor of one fine-tune is wholl
 # Copies of sources with added tokens, and so with more rows in the embeddings and the head.
 ADDED = {"tools": ("one", ("<tool>", "<think>")), "ends": ("two", ("<end>", "<think>", "<more>"))}
 VOCABULARY = 128
-SIZES: dict[str, Any] = {
+Sizes = Mapping[str, Any]
+SIZES: Sizes = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -39,59 +40,74 @@ SIZES: dict[str, Any] = {
 }
 
 
-def _llama() -> Any:
+def _llama(sizes: Sizes) -> Any:
     from transformers import LlamaConfig
 
-    return LlamaConfig(**SIZES, tie_word_embeddings=False)
+    return LlamaConfig(**sizes, tie_word_embeddings=False)
 
 
-def _mistral() -> Any:
+def _mistral(sizes: Sizes) -> Any:
     from transformers import MistralConfig
 
-    return MistralConfig(**SIZES, tie_word_embeddings=False, sliding_window=64)
+    return MistralConfig(**sizes, tie_word_embeddings=False, sliding_window=64)
 
 
-def _qwen2() -> Any:
+def _qwen2(sizes: Sizes) -> Any:
     """Untied, with query, key and value biases."""
     from transformers import Qwen2Config
 
-    return Qwen2Config(**SIZES, tie_word_embeddings=False)
+    return Qwen2Config(**sizes, tie_word_embeddings=False)
 
 
-def _qwen2_5() -> Any:
+def _qwen2_5(sizes: Sizes) -> Any:
     """Qwen2's shape with tied embeddings, as the small Qwen2.5 models have."""
     from transformers import Qwen2Config
 
-    return Qwen2Config(**SIZES, tie_word_embeddings=True)
+    return Qwen2Config(**sizes, tie_word_embeddings=True)
 
 
-def _qwen3() -> Any:
+def _qwen3(sizes: Sizes) -> Any:
     """With query and key norms."""
     from transformers import Qwen3Config
 
-    return Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=False)
+    return Qwen3Config(**sizes, head_dim=sizes["hidden_size"] // 2, tie_word_embeddings=False)
 
 
-def _gemma2() -> Any:
+def _gemma2(sizes: Sizes) -> Any:
     from transformers import Gemma2Config
 
-    return Gemma2Config(**SIZES, head_dim=16, query_pre_attn_scalar=16, sliding_window=64)
+    half = sizes["hidden_size"] // 2
+    return Gemma2Config(**sizes, head_dim=half, query_pre_attn_scalar=half, sliding_window=64)
 
 
-def _gemma3() -> Any:
+def _gemma3(sizes: Sizes) -> Any:
     from transformers import Gemma3TextConfig
 
-    return Gemma3TextConfig(**SIZES, head_dim=16, query_pre_attn_scalar=16, sliding_window=64)
+    half = sizes["hidden_size"] // 2
+    return Gemma3TextConfig(**sizes, head_dim=half, query_pre_attn_scalar=half, sliding_window=64)
 
 
-def _phi3() -> Any:
+def _phi3(sizes: Sizes) -> Any:
     """With fused query-key-value and gate-up projections."""
     from transformers import Phi3Config
 
-    return Phi3Config(**SIZES, tie_word_embeddings=False)
+    return Phi3Config(**sizes, tie_word_embeddings=False)
 
 
-ARCHITECTURES: dict[str, Callable[[], Any]] = {
+def _mixtral(sizes: Sizes) -> Any:
+    from transformers import MixtralConfig
+
+    return MixtralConfig(**sizes, num_local_experts=4, num_experts_per_tok=2, tie_word_embeddings=False)
+
+
+def _qwen3_moe(sizes: Sizes) -> Any:
+    from transformers import Qwen3MoeConfig
+
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": sizes["intermediate_size"]}
+    return Qwen3MoeConfig(**sizes, **experts, head_dim=sizes["hidden_size"] // 2, tie_word_embeddings=False)
+
+
+ARCHITECTURES: dict[str, Callable[[Sizes], Any]] = {
     "llama": _llama,
     "mistral": _mistral,
     "qwen2": _qwen2,
@@ -101,6 +117,7 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
     "gemma3": _gemma3,
     "phi3": _phi3,
 }
+MIXTURES: dict[str, Callable[[Sizes], Any]] = {"mixtral": _mixtral, "qwen3_moe": _qwen3_moe}
 
 
 def pico_family(root: Path, architecture: str) -> dict[str, Path]:
@@ -114,14 +131,15 @@ def pico_family(root: Path, architecture: str) -> dict[str, Path]:
     return made
 
 
-def pico_base(folder: Path, architecture: str) -> Path:
-    """A base with a tokenizer. Norms and biases get values as well: fresh from the class they are all equal,
-    and a delta of 0.02 × their deviation would be lost in bf16."""
+def pico_base(folder: Path, architecture: str, sizes: Sizes = SIZES) -> Path:
+    """A base with a tokenizer, of one of ARCHITECTURES or MIXTURES. Norms and biases get values as well: fresh from the
+    class they are all equal, and a delta of 0.02 × their deviation would be lost in bf16."""
     from transformers import AutoModelForCausalLM
 
-    config = ARCHITECTURES[architecture]()
+    known = ARCHITECTURES | MIXTURES
+    config = known[architecture](sizes)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(list(ARCHITECTURES).index(architecture))
+        torch.manual_seed(list(known).index(architecture))
         model = AutoModelForCausalLM.from_config(config)
         for weight in model.parameters():
             if weight.ndim == 1:

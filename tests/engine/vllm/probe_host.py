@@ -1,0 +1,80 @@
+"""The process vLLM runs in, with two more ways in for tests: the weights that are served, and an ordinary start.
+
+What a linear layer computes with may be packed, and its parameter gone or stale; so its weights are read by what it
+makes of the identity, which shows each of them exactly (but for the sign of a zero).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from automerge.engine import vllm_worker
+from automerge.engine.vllm_host import Host, main
+from automerge.engine.vllm_worker import MergeWorker
+
+
+class ProbedWorker(MergeWorker):
+    """MergeWorker, and what it serves."""
+
+    model_runner: Any
+    device: Any
+
+    def served_weights(self) -> dict[str, torch.Tensor]:
+        """vLLM's own names, this rank's part."""
+        from vllm.config import set_current_vllm_config
+        from vllm.model_executor.layers.linear import LinearBase
+        from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+        model = self.model_runner.get_model()
+        found = {name: value.detach().clone() for name, value in model.named_parameters() if value.numel()}
+        with torch.inference_mode(), set_current_vllm_config(self.vllm_config):
+            for name, layer in model.named_modules():
+                if isinstance(layer, LinearBase):
+                    width = layer.input_size_per_partition
+                elif isinstance(layer, ParallelLMHead):
+                    width = layer.embedding_dim
+                else:
+                    continue
+                identity = torch.eye(width, dtype=layer.params_dtype, device=self.device)
+                found[f"{name}.weight"] = layer.quant_method.apply(layer, identity, None).t().contiguous()
+        return found
+
+    def break_once(self) -> None:
+        """The next merge raises when a few tensors are in their layers."""
+        whole = vllm_worker._tensors
+
+        def broken(merge: Any, told: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+            vllm_worker._tensors = whole
+            for number, named in enumerate(whole(merge, told)):
+                if number == 7:
+                    raise RuntimeError("broken on purpose")
+                yield named
+
+        vllm_worker._tensors = broken
+
+
+class ProbedHost(Host):
+    """Host, and the two ways in."""
+
+    extension = "tests.engine.vllm.probe_host.ProbedWorker"
+
+    def served(self, path: str) -> None:
+        """Writes what one worker serves as a safetensors file."""
+        (weights,) = self._llm.collective_rpc("served_weights")
+        save_file(weights, path)
+
+    def start_plain(self, folder: str, arguments: dict[str, Any]) -> None:
+        """vLLM on a checkpoint, as anybody would start it."""
+        from vllm import LLM
+
+        self._llm = LLM(model=folder, disable_log_stats=True, **arguments)
+
+    def break_once(self) -> None:
+        """See ProbedWorker."""
+        self._llm.collective_rpc("break_once")
+
+
+if __name__ == "__main__":
+    main(ProbedHost())

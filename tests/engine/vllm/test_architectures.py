@@ -1,0 +1,47 @@
+"""Architectures that vLLM serves and a merge is made into: the log-probabilities are transformers' of the export."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from automerge.engine.vllm import VllmEngine
+from automerge.merge import open_models
+from tests.engine.vllm.test_weights import BOUNDS, TAILS, TEXTS, equal_to_the_bit, exported, served
+from tests.merge.helpers import recipe_of
+from tests.peers.pico import ARCHITECTURES, MIXTURES, SIZES, pico_base, pico_fine_tune
+
+WIDE = {**SIZES, "hidden_size": 128, "max_position_embeddings": 256}
+IN_CI = ("qwen2", "gemma2", "phi3", "qwen3_moe")  # Llama is everywhere else; each start of vLLM takes its time
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [name if name in IN_CI else pytest.param(name, marks=pytest.mark.full) for name in (*ARCHITECTURES, *MIXTURES)],
+)
+def test_it_serves_what_is_exported(architecture: str, take: Callable[..., VllmEngine], tmp_path: Path) -> None:
+    base = pico_base(tmp_path / "base", architecture, WIDE)
+    tuned = pico_fine_tune(base, tmp_path / "far", 1, 2.0)
+    models = open_models(str(base), {"far": str(tuned)})
+    engine = take(models, "float32")
+    for weight in (0.9, 0.3):
+        recipe = recipe_of(models, "dare_linear", {"weight": {"far": weight}, "drop": {"far": 0.2}})
+        applied = engine.apply(recipe)
+    shipped = exported(recipe, models, tmp_path / "out", applied.checksum)
+    equal_to_the_bit(served(engine, tmp_path / "held"), shipped)
+
+    prompts = [engine.encode(text) for text in TEXTS]
+    found = engine.loglikelihood(prompts, TAILS)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    apart = []
+    for prompt, tail, likelihood in zip(prompts, TAILS, found, strict=True):
+        tokens = engine._dialogue.continuation(tail)
+        ids = torch.tensor([[*prompt.token_ids, *tokens]])
+        with torch.inference_mode():
+            logprobs = model(ids).logits[0].log_softmax(-1)
+        wanted = [float(logprobs[len(prompt.token_ids) - 1 + i, token]) for i, token in enumerate(tokens)]
+        apart += [abs(a - b) for a, b in zip(wanted, likelihood.token_logprobs, strict=True)]
+    assert apart and sum(apart) / len(apart) < BOUNDS["float32"]
+    engine.close()
