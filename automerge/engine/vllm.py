@@ -54,7 +54,7 @@ class VllmEngine:
         self._context = 0
         self._ready = self._closed = False
         self._child: Child | None = None
-        self.held: list[int] = []  # bytes of sources that each rank keeps, once a recipe is applied
+        self.reports: list[dict[str, Any]] = []  # of the last apply, what each rank told, see vllm_worker
         self._hello: dict[str, str] = self._process().call("hello", seconds=STARTING)
         if self._hello["note"]:
             tell(self._hello["note"])
@@ -79,7 +79,7 @@ class VllmEngine:
         if not_finite:
             hint = "Lower the weights, lambda or drop rates, or merge into a wider dtype."
             raise MergeError(f"the merge gives values {recipe.dtype} cannot hold", where=not_finite[0], hint=hint)
-        self.held = [rank["held"] for rank in told]
+        self.reports = told
         checksum = _checksum([rank["sums"] for rank in told])
         settings = self._models.generation_config(recipe) or {}
         self._ends = _ends(settings, frame.config)

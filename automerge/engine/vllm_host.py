@@ -60,7 +60,8 @@ class Host:
         return {"context": int(self._llm.llm_engine.model_config.max_model_len), "residency": chosen}
 
     def apply(self, recipe: str) -> list[dict[str, Any]]:
-        """What each rank's worker tells of the merge. What was computed with the old weights is forgotten."""
+        """What each rank's worker tells of the merge. What was computed with the old weights is forgotten; the first
+        rank's `resetting` is the seconds that took."""
         told: list[dict[str, Any]] = self._llm.collective_rpc("automerge_apply", args=(recipe,))
         start = time.perf_counter()
         if not self._llm.reset_prefix_cache():

@@ -9,7 +9,10 @@ NEEDED = {  # what the engine calls beyond the documented LLM class
     "vllm.model_executor.model_loader": ("register_model_loader", "BaseModelLoader"),
     "vllm.distributed": ("get_tp_group",),
     "vllm.v1.worker.gpu_worker:Worker": ("reload_weights",),
+    "vllm.v1.engine.llm_engine:LLMEngine": ("reset_mm_cache", "reset_encoder_cache"),
+    "vllm.config": ("set_current_vllm_config",),
     "vllm:LLM": ("collective_rpc", "reset_prefix_cache"),
+    "vllm": ("SamplingParams", "TokensPrompt"),
 }
 
 

@@ -63,8 +63,8 @@ class MergeWorker:
     vllm_config: Any
 
     def automerge_apply(self, recipe_json: str) -> dict[str, Any]:
-        """Merges into the served weights. `sums`: of each tensor, name, dtype, shape and this rank's A and B;
-        `held`: bytes of sources kept."""
+        """Merges into the served weights, and tells: `sums`, of each tensor name, dtype, shape, its A and B;
+        `not_finite`, names; `bytes` of the merge; `held`, of sources kept; `seconds` in all, `merging` of them."""
         start = time.perf_counter()
         recipe, opened = parse_recipe(recipe_json), _open[0]
         merge = Merge(recipe, opened.models, share=opened.share, batch_bytes=_batch_bytes(recipe, opened.models))

@@ -1,7 +1,7 @@
 """A merge made by several processes together, or in memory other than the models': who computes what, and where.
 
-Each of `ranks` processes computes one run of the flat elements of every tensor, and all get the whole. Plans are made
-from the models' files, in every process alike; only what kernels read and write is placed by a share.
+Each of `ranks` processes computes one run of the flat elements of every tensor, and all get the whole. Every process
+makes the same plans, of the models' files; only what kernels read and write is placed by a share.
 """
 
 from collections.abc import Sequence

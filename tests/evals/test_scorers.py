@@ -23,6 +23,9 @@ FILES = {
     "numeric": {},
     "contains": {},
     "likelihood": {},
+    "choice": {},
+    "regex": {},
+    "constraints": {},
     "calculator": {"type": "numeric", "calculator": True},
 }
 
@@ -47,7 +50,7 @@ def test_case(spec: dict[str, Any], case: dict[str, Any]) -> None:
 
 
 def test_there_are_enough_cases() -> None:
-    assert len(cases()) >= 100
+    assert len(cases()) >= 250
 
 
 # --- numbers -----------------------------------------------------------------------------------------------------

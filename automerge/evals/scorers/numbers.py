@@ -18,7 +18,7 @@ _NUMBER = re.compile(
     rf"{_SIGN}[$€£¥]?(?P<sign2>(?<=[$€£¥])-|)(?<![A-Za-z_\d])(?<![A-Za-z_\d]\.)(?P<a>{_UNSIGNED})"
     rf"(?:{_POWER}|(?P<mixed>[ ]\d+)?/(?P<d>\d+)(?![\d/]|\.\d))?"
 )
-_FRACTION = re.compile(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}")
+_FRACTION = re.compile(r"((?<![\w)}\]])[+-]|)\\[dt]?frac\{(\d+)\}\{(\d+)\}")  # with its sign; 2\frac is 2 1/2
 _ESCAPED = re.compile(r"\\(?:([$%])|[,;! ])|(?<=\d)\{(,)\}(?=\d)")  # \$ and \% stay, thin spaces go, 10{,}000
 _MINUS = str.maketrans({"−": "-", "–": "-", "﹣": "-", "－": "-"})
 _MARKS = (re.compile(r"####"), re.compile(r"\\boxed\s*\{"), re.compile(r"(?i)\banswer(?: is|\s*[:=])"))
@@ -26,7 +26,7 @@ _MARKS = (re.compile(r"####"), re.compile(r"\\boxed\s*\{"), re.compile(r"(?i)\ba
 
 def plain(text: str) -> str:
     """The text with one kind of minus sign and LaTeX's numbers written plainly."""
-    text = _FRACTION.sub(r" \1/\2", text.translate(_MINUS))
+    text = _FRACTION.sub(r" \1\2/\3", text.translate(_MINUS))
     return _ESCAPED.sub(lambda match: (match[1] or "") + (match[2] or ""), text)
 
 

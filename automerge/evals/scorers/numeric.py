@@ -28,6 +28,7 @@ class Numeric(TextScorer):
     """1 where the numbers are equal, else 0; no number at all is a wrong answer, not an unscored one."""
 
     Params = NumericParams
+    version = 2
 
     def check_target(self, target: str) -> str | None:
         return None if final_number(target) is not None else "the target has no number"

@@ -1,5 +1,7 @@
 """vLLM keeps the contract of every engine."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -27,3 +29,10 @@ class TestVllmEngine(EngineContract):
         )
         broken = recipe_of(models, "task_arithmetic", groups=far, dtype="float16")
         return Case(engine, recipe(0.25), recipe(2.0), lambda: engine.apply(broken), lambda: take(models, "float32"))
+
+
+def test_the_installed_one_has_what_is_called() -> None:
+    """Looked up for real: the names in vllm_version.NEEDED are vLLM's."""
+    code = "import vllm; from automerge.engine.vllm_version import _missing; print(_missing())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
