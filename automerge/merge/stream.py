@@ -188,8 +188,9 @@ class Merge:
         job = Job(piece.name, plan, view.base, operands, piece.out, whole(view.n), piece.total)
         if self._share is None:
             return job
-        models = (self.recipe.base.digest, *(self._digests[term.source] for term in plan.terms))
-        return shared_job(job, self._share, [(model, piece.name, *self._content) for model in models])
+        base = self.recipe.base.digest  # of a tensor that an adapter leaves alone, too
+        models = [self._digests[term.source] if by_name[term.source].changes else base for term in plan.terms]
+        return shared_job(job, self._share, [(model, piece.name, *self._content) for model in (base, *models)])
 
     def _elementwise(self, piece: _Piece, work: Elementwise) -> bool:
         """Computed in every process, on the CPU; the first one counts it."""

@@ -76,7 +76,7 @@ def test_too_little_memory_is_said_with_the_settings_to_change(vllm_models: Make
         engine.apply(random_recipe(models, 1))
     assert not isinstance(caught.value, EngineLost)
     said = str(caught.value)
-    assert "KV cache" in said and "max_model_len" in said and "gpu_memory_utilization" in said
+    assert "No available memory" in said and "max_model_len" in said and "gpu_memory_utilization" in said
     assert str(tmp_path / "log") in said
     assert gone(pid)
     engine.close()
