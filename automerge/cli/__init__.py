@@ -28,6 +28,8 @@ COMMANDS = {  # name → file and function
     "show": ("show", "show"),
     "export": ("export", "export"),
     "eval": ("evaluate", "evaluate_models"),
+    "compare": ("compare", "compare"),
+    "gate": ("gate", "gate"),
     "merge": ("merge", "merge"),
 }
 

@@ -2,23 +2,18 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
 
-from automerge.cli.options import AsJson
-from automerge.config import EngineConfig, locate
-from automerge.engine.start import start_engine
-from automerge.evals.loaded import LoadedSkill, prepare
-from automerge.evals.run import evaluate
-from automerge.evals.skill import load_skill
+from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
+from automerge.config import EngineConfig
+from automerge.evals.loaded import named_skills
+from automerge.evals.models import evaluate_model
 from automerge.evals.store import AnswerStore
 from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores, difference, score_interval
-from automerge.merge.models import open_models
-from automerge.recipe import Group, make_recipe
 from automerge.records import Interval
 from automerge.report.tables import plain_table
 
@@ -27,59 +22,27 @@ CONFIDENCE = 0.95
 
 def evaluate_models(
     models: Annotated[list[str], typer.Argument(help="Checkpoints: folders or hub ids; adapters need --base.")],
-    skills: Annotated[list[str], typer.Option("--skills", help="Skill names or files; repeat, or separate by commas.")],
-    base: Annotated[str | None, typer.Option(help="The model that adapters among MODELS were made for.")] = None,
-    half: Annotated[Literal["held_out", "search"], typer.Option(help="Which half of a skill's items.")] = "held_out",
-    seed: Annotated[int, typer.Option(help="Seed of the halves and the intervals.")] = 0,
-    engine: Annotated[Literal["auto", "transformers", "vllm"], typer.Option(help="What serves the models.")] = "auto",
-    answers: Annotated[Path | None, typer.Option(help="Keep prompts, answers and scores in this SQLite file.")] = None,
+    skills: Skills,
+    base: Base = None,
+    half: Half = "held_out",
+    seed: ItemSeed = 0,
+    engine: Serving = "auto",
+    answers: Answers = None,
     as_json: AsJson = False,
 ) -> None:
     """Score models on skills. With several, each is compared with the first, item by item."""
-    names = [name for entry in skills for name in entry.split(",") if name]
-    loaded = [prepare(load_skill(name, folder=Path()), seed) for name in names]
+    loaded = named_skills(skills, seed)
     scores: dict[str, dict[str, Scores]] = {}
     with AnswerStore(answers) as store:
         for model in models:
-            scores[model] = _scores(model, base, loaded, half, store, EngineConfig(name=engine))
+            results = evaluate_model(model, base, loaded, half, store, EngineConfig(name=engine))
+            scores[model] = {skill: as_scores(own) for skill, own in results.items()}
     found = {model: {skill: _interval(s, seed) for skill, s in own.items()} for model, own in scores.items()}
     ahead = _ahead(scores, models, seed)
     if as_json:
         print(json.dumps([_as_json(model, found[model], ahead.get(model, {})) for model in models]))
     else:
         _print(models, found, ahead)
-
-
-def _scores(
-    model: str,
-    base: str | None,
-    skills: list[LoadedSkill],
-    half: Literal["held_out", "search"],
-    store: AnswerStore,
-    serving: EngineConfig,
-) -> dict[str, Scores]:
-    """Skill → scores (n,), NaN where unscored. The model is served as the linear merge of itself alone."""
-    place = locate(model, Path())
-    root = locate(base, Path()) if base and (Path(place) / "adapter_config.json").exists() else place
-    opened = open_models(root, {"model": place})
-    whole = (Group((0, opened.n_layers), "all", {"weight": {"model": 1.0}}),)
-    recipe = make_recipe(
-        method="linear",
-        base=opened.base_ref,
-        sources=tuple(opened.source_refs),
-        groups=whole,
-        options={"normalize": True},
-        dtype=opened.dtype,
-        seed=0,
-        tokenizer="model",
-    )
-    engine = start_engine(opened, serving)
-    try:
-        applied = engine.apply(recipe)
-        results = {s.name: evaluate(engine, applied.checksum, s, half, store, tokenizer=place) for s in skills}
-    finally:
-        engine.close()
-    return {skill: as_scores(own) for skill, own in results.items()}
 
 
 def _interval(scores: Scores, seed: int) -> Interval:

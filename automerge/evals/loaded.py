@@ -7,13 +7,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from automerge.engine.base import Engine
 from automerge.errors import EngineError, SkillError
 from automerge.evals.items import Item, Split, choose, load_items
 from automerge.evals.scorers import Scorer
-from automerge.evals.skill import Skill
+from automerge.evals.skill import Skill, load_skill
 from automerge.records import Prompt, Sampling
 
 Half = Literal["search", "held_out"]
@@ -92,6 +93,13 @@ def prepare(skill: Skill, seed: int) -> LoadedSkill:
         "held_out": _content(split.held_out),
     }
     return LoadedSkill(skill, split, scorer, skill.make_sampling(), _digest(content).hex())
+
+
+def named_skills(entries: Sequence[str], seed: int) -> list[LoadedSkill]:
+    """The skills that a command line names, prepared: names or files, several separated by commas. Raises as `prepare`
+    does."""
+    names = [name for entry in entries for name in entry.split(",") if name]
+    return [prepare(load_skill(name, folder=Path()), seed) for name in names]
 
 
 def _content(items: Sequence[Item]) -> list[Any]:

@@ -14,7 +14,7 @@ from tests.cli.world import SOURCES, Done, make_world, run
 from tests.tiny import lora_of
 
 Command = Callable[..., Done]
-COMMANDS = ("search", "check", "trials", "show", "export", "eval", "merge")
+COMMANDS = ("search", "check", "trials", "show", "export", "eval", "compare", "gate", "merge")
 BASELINES = ["base", *SOURCES, "plain_average", "task_arithmetic", "dare_0.5", "dare_0.9"]
 
 
@@ -247,6 +247,43 @@ def test_eval_of_an_adapter(config: Path, cli_models: Path, automerge: Command, 
     assert adapted["skills"]["say"]["n"] == base["skills"]["say"]["n"] == 24
     done = automerge("eval", adapter, "--skills", skill)
     assert done.code == 1 and "the base is an adapter" in done.message
+
+
+def test_compare_pair_by_pair(config: Path, cli_models: Path, automerge: Command) -> None:
+    models = [str(cli_models / name) for name in ("base", "math", "coding")]
+    skills = f"{config.parent / 'recall.yaml'},{config.parent / 'say.yaml'}"
+    found = automerge("compare", *models, "--skills", skills, "--items", 2, "--json").json
+    assert [(pair["a"], pair["b"]) for pair in found] == [
+        (models[0], models[1]),
+        (models[0], models[2]),
+        (models[1], models[2]),
+    ]
+    means = {row["model"]: row["skills"] for row in automerge("eval", *models, "--skills", skills, "--json").json}
+    for pair in found:
+        for skill, i in pair["differences"].items():
+            apart = means[pair["a"]][skill]["estimate"] - means[pair["b"]][skill]["estimate"]
+            assert i["estimate"] == pytest.approx(apart) and i["low"] <= i["estimate"] <= i["high"]
+        gaps = [abs(item["scores"][0] - item["scores"][1]) for item in pair["items"]]
+        assert len(gaps) == 2 and gaps == sorted(gaps, reverse=True) and gaps[0] > 0
+        assert all(item["prompt"] and len(item["answers"]) == 2 for item in pair["items"])
+    table = automerge("compare", *models[:2], "--skills", skills)
+    assert (table.code, table.err) == (0, "")
+    assert "no difference shown" in table.out or "is better" in table.out
+    for given in (models[:1], [models[0], models[0]]):
+        assert "two different models or more" in automerge("compare", *given, "--skills", skills).message
+
+
+def test_gate_says_yes_or_no_by_its_exit_code(config: Path, cli_models: Path, automerge: Command) -> None:
+    base, skill = cli_models / "base", config.parent / "say.yaml"
+    same = automerge("gate", base, "--against", base, "--skills", skill, "--margin", "1%", "--json")
+    assert same.code == 3 and not same.json["met"]  # 24 equal scores do not show that others would differ so little
+    (told,) = same.json["gates"]
+    assert told["estimate"] == 0.0 and told["low"] < told["bound"] < 0 and told["n"] == 24 < told["items_needed"]
+    wide = automerge("gate", base, "--against", base, "--skills", skill, "--margin", 0.3, "--json")
+    assert wide.code == 0 and wide.json["met"]
+    shown = automerge("gate", cli_models / "math", "--against", base, "--skills", skill)
+    assert shown.code in (0, 3) and ("passes" in shown.out or "does not pass" in shown.out)
+    assert "expected a margin" in automerge("gate", base, "--against", base, "--skills", skill, "--margin", "x").message
 
 
 def test_check(config: Path, automerge: Command) -> None:
