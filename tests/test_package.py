@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from automerge.config import EngineConfig, SamplerConfig, SearchConfig, VerdictConfig, find_shipped, validate
 from automerge.evals import Skill, scorers
+from automerge.evals.scorers.instructions import KINDS as KINDS_OF_INSTRUCTIONS
 from automerge.evals.skill import ItemCounts, SamplingConfig
 from automerge.merge import get_method, method_names
 
