@@ -32,7 +32,7 @@ class ProbedWorker(MergeWorker):
         with torch.inference_mode(), set_current_vllm_config(self.vllm_config):
             for name, layer in model.named_modules():
                 if isinstance(layer, LinearBase):
-                    width = layer.input_size_per_partition
+                    width = getattr(layer, "input_size_per_partition", layer.input_size)
                 elif isinstance(layer, ParallelLMHead):
                     width = layer.embedding_dim
                 else:

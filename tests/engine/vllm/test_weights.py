@@ -1,6 +1,7 @@
 """What vLLM serves is the merge, to the bit, however often it is merged into; and it answers as a fresh vLLM would."""
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def served(engine: VllmEngine, path: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
+EXPERTS = {"w13": ("w1", "w3", "gate_proj", "up_proj"), "w2": ("w2", "down_proj")}  # as mixtures of experts name them
 PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
 
@@ -59,6 +61,16 @@ def equal_to_the_bit(held: dict[str, torch.Tensor], shipped: dict[str, torch.Ten
     """vLLM's tensors are the checkpoint's, stacked where vLLM stacks them; every tensor of the checkpoint is there."""
     seen = set()
     for name, tensor in held.items():
+        if match := re.fullmatch(r"(.+\.experts)\.(?:routed_experts\.)?(w13|w2)_weight", name):
+            for number, expert in enumerate(tensor):
+                names = [
+                    one
+                    for one in (f"{match[1]}.{number}.{part}.weight" for part in EXPERTS[match[2]])
+                    if one in shipped
+                ]
+                assert names and torch.equal(expert, torch.cat([shipped[one] for one in names])), name
+                seen.update(names)
+            continue
         stem, kind = name.rsplit(".", 1)
         layer = stem.rsplit(".", 1)[-1]
         parts = PARTS.get(layer, ())
