@@ -28,6 +28,7 @@ COMMANDS = {  # name → file and function
     "show": ("show", "show"),
     "export": ("export", "export"),
     "eval": ("evaluate", "evaluate_models"),
+    "score": ("score", "score"),
     "merge": ("merge", "merge"),
 }
 
