@@ -1,5 +1,6 @@
 """Which level this machine gets: the first that holds in the self-test. Found once a process."""
 
+import atexit
 import functools
 import threading
 
@@ -11,8 +12,8 @@ from automerge.evals.sandbox.spawning import Spawner
 LEVELS = ("bubblewrap", "landlock")
 _HINT = (
     "Model-written code is run nowhere else. Install bubblewrap (apt-get install bubblewrap) and allow user "
-    "namespaces, or use a kernel with Landlock (5.13 or newer); as root, an interpreter that every user can read must be in "
-    "/usr or /usr/local (apt-get install python3), version 3.11 or newer. `scorer: {unsafe: true}` runs it with limits "
+    "namespaces, or use a kernel with Landlock (5.13 or newer); as root, an interpreter that every user can read must be "
+    "in /usr or /usr/local (apt-get install python3), version 3.11 or newer. `scorer: {unsafe: true}` runs it with limits "
     "on time and memory alone: for answers you trust."
 )
 
@@ -48,4 +49,5 @@ def running_spawner(unsafe: bool = False) -> Spawner:
         spawner = _spawners.get(unsafe)
         if spawner is None or not spawner.alive:
             spawner = _spawners[unsafe] = Spawner(level)
+            atexit.register(spawner.close)
         return spawner

@@ -1,4 +1,4 @@
-"""Landlock and seccomp for the calling process, through ctypes: for the spawner's children, before they start a program.
+"""Landlock and seccomp for the calling process, through ctypes: for the spawner's children, before the program starts.
 
 It imports nothing of the package, because the spawner is a small process.
 """

@@ -28,8 +28,8 @@ class Process:
         """Starts a sandbox with `seconds` of CPU time and, from when it runs, twice that by the clock, so that a busy
         machine changes no verdict. Raises SandboxFailed."""
         self.seconds = 2 * seconds
-        self.output = b""
-        self._answers = b""
+        self.output = bytearray()
+        self._answers = bytearray()
         self._written = 0
         self._selector = selectors.DefaultSelector()
         requests, self._requests = os.pipe()
@@ -64,7 +64,8 @@ class Process:
             said = str(error)
         self.close()
         printed = self.output.decode("utf-8", "replace").strip().splitlines()
-        raise SandboxFailed(f"the sandbox did not start: {printed[-1] if printed else said}")
+        said = printed[-1] if printed else self._spawner.last_words() or said
+        raise SandboxFailed(f"the sandbox did not start: {said}")
 
     def restart_clock(self) -> None:
         """The time it may work for starts now."""
@@ -92,7 +93,8 @@ class Process:
             if len(self._answers) >= 4 and size > MAX_BYTES:
                 raise ProgramEnded("the program wrote to the sandbox's own pipe")
             if len(self._answers) >= 4 + size:
-                data, self._answers = self._answers[4 : 4 + size], self._answers[4 + size :]
+                data = bytes(self._answers[4 : 4 + size])
+                del self._answers[: 4 + size]
                 break
             self._wait()
         try:

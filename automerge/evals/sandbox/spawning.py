@@ -45,7 +45,9 @@ class Spawner:
         ]
         command = [sys.executable, "-I", "-S", "-c", _LIGHT.format(packages=packages), json.dumps(level.setup())]
         try:
-            self._process = subprocess.Popen(command, stdin=other.fileno(), env={"LC_ALL": "C.UTF-8"}, cwd="/")
+            self._process = subprocess.Popen(
+                command, stdin=other.fileno(), stderr=subprocess.PIPE, env={"LC_ALL": "C.UTF-8"}, cwd="/"
+            )
         except OSError as error:
             self._control.close()
             raise SandboxFailed(f"cannot start {sys.executable}: {error.strerror}") from error
@@ -56,6 +58,15 @@ class Spawner:
     def alive(self) -> bool:
         """False once it has ended."""
         return self._process.poll() is None
+
+    def last_words(self) -> str:
+        """Why it ended, as far as it said; "" while it lives."""
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return ""
+        said = self._process.stderr.read().decode("utf-8", "replace").strip() if self._process.stderr else ""
+        return said.splitlines()[-1] if said else f"the process that starts sandboxes left with {self._process.returncode}"
 
     def start(self, cpu: int, descriptors: Sequence[int]) -> int:
         """Starts a sandbox with at most `cpu` seconds of CPU time on these descriptors (requests, answers, output);
@@ -79,3 +90,5 @@ class Spawner:
         """Kills everything that runs, and the spawner."""
         self._control.close()
         self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()

@@ -29,8 +29,8 @@ _USUAL = {"setup": ("test_setup_code", "test_imports"), "entry_point": ("entry_p
 class CodeParams(Closed):
     """Fields of a row: `tests`, a list of assert lines or a text; `setup`, code to run after the program and before the
     tests; `entry_point`, the name of the function under test, where the tests define check(candidate); `prefix`, the
-    text that the answer goes on from, looked for with an entry point only. `seconds`: CPU time for all tests of an item;
-    twice that by the clock. `unsafe`: run without a sandbox, with limits on time and memory alone."""
+    text that the answer goes on from, looked for with an entry point only. `seconds`: CPU time for all tests of an
+    item; twice that by the clock. `unsafe`: run without a sandbox, with limits on time and memory alone."""
 
     tests: Annotated[str, Field(min_length=1)]
     setup: str | None = None
