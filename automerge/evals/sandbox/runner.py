@@ -36,7 +36,10 @@ def main() -> None:
 
 def send(value: Any) -> None:
     """Writes one value. Raises NotPlain."""
-    data = encode(value)
+    _write(encode(value))
+
+
+def _write(data: bytes) -> None:
     data = len(data).to_bytes(4, "big") + data
     while data:
         data = data[posix.write(ANSWERS, data) :]
@@ -81,21 +84,19 @@ def _serve(program: str, setup: str) -> None:
         return
     send(("ready",))
     while True:
-        send(_answer(receive(), names))
+        _write(_answer(receive(), names))
 
 
-def _answer(request: Any, names: dict[str, Any]) -> Any:
+def _answer(request: Any, names: dict[str, Any]) -> bytes:
     """("value", it) or ("raised", type, text) of an expression, or of a call with plain arguments."""
     try:
         if request[0] == "eval":
             value = eval(compile(request[1], "<call>", "eval"), names)
         else:
             value = names[request[1]](*request[2], **request[3])
-        answer = ("value", value)
-        encode(answer)
+        return encode(("value", value))
     except BaseException as error:
-        return _raised(error)
-    return answer
+        return encode(_raised(error))
 
 
 # --- the tests' side -----------------------------------------------------------------------------------------------

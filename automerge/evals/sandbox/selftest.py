@@ -83,11 +83,11 @@ def _hostile(spawner: Spawner) -> str | None:
                 answer = process.receive()
             except ProgramEnded as error:
                 return f"the probe of hostile actions fails: {error}"
-        if len(list(Path(folder).iterdir())) > 1:
-            return "a program can write outside"
-    if answer[0] != "value" or answer[1]:
-        return f"a program can {', '.join(map(str, answer[1]))}" if answer[0] == "value" else f"{answer!r}"
-    return None
+        written = len(list(Path(folder).iterdir())) > 1
+    if answer[0] != "value" or type(answer[1]) is not list:
+        return f"the probe of hostile actions fails: {answer!r}"
+    works = [*map(str, answer[1]), *(["leave a file"] if written else [])]
+    return f"a program can {', '.join(works)}" if works else None
 
 
 def _endless(spawner: Spawner) -> str | None:

@@ -5,6 +5,6 @@ def add(a, b):
     for thing in gc.get_objects():
         try:
             for value in list(thing.values()) if isinstance(thing, dict) else thing if isinstance(thing, (list, tuple)) else ():
-                if isinstance(value, str) and any(text in value for text in wanted): print("LEAK", value[:80])
+                if isinstance(value, str) and any(text in value and text != value for text in wanted): print("LEAK", value[:80])
         except Exception: pass
     return 0
