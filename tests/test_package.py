@@ -89,8 +89,9 @@ def test_the_pages_tables_have_every_method_parameter_and_scorer() -> None:
     merging = (ROOT / "docs" / "merge.md").read_text(encoding="utf-8")
     assert set(method_names()) <= set(re.findall(r"[a-z_]+", merging))
     skills = (ROOT / "docs" / "skills.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `([a-z]+)` \|", skills, re.MULTILINE) == ["exact", "contains", "numeric", "likelihood"]
-    assert set(scorers.names()) == {"exact", "contains", "numeric", "likelihood"}
+    every = ["exact", "contains", "numeric", "code", "likelihood"]
+    assert re.findall(r"^\| `([a-z]+)` \|", skills, re.MULTILINE) == every
+    assert set(scorers.names()) == set(every)
 
 
 @pytest.mark.parametrize("kind", ["search_spaces", "evals"])

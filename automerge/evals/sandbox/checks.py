@@ -26,7 +26,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Tests:
+class Suite:
     """What a program must pass. `setup` runs after the program, beside it; `names` are what the tests take from the
     program. `checks` None: `text` and then `last` run in a second sandbox."""
 
@@ -37,7 +37,7 @@ class Tests:
     checks: tuple[Check, ...] | None
 
 
-def read_tests(text: str, setup: str = "", entry_point: str = "") -> Tests:
+def read_tests(text: str, setup: str = "", entry_point: str = "") -> Suite:
     """The tests of an item: assert statements, or with an entry point HumanEval's text that defines check(candidate).
     Raises SyntaxError, and ValueError where they test nothing."""
     statements = ast.parse(text).body
@@ -53,7 +53,7 @@ def read_tests(text: str, setup: str = "", entry_point: str = "") -> Tests:
         raise ValueError("they call nothing of the program")
     modules = [name for name in free if name in sys.stdlib_module_names]
     imports = "".join(f"import {name}\n" for name in modules)
-    return Tests(setup, imports + text, last, names, _checks(statements, frozenset(names)))
+    return Suite(setup, imports + text, last, names, _checks(statements, frozenset(names)))
 
 
 def _body_of_check(statements: list[ast.stmt]) -> list[ast.stmt]:

@@ -12,9 +12,9 @@ from automerge.evals.sandbox.spawning import Spawner
 LEVELS = ("bubblewrap", "landlock")
 _HINT = (
     "Model-written code is run nowhere else. Install bubblewrap (apt-get install bubblewrap) and allow user "
-    "namespaces, or use a kernel with Landlock (5.13 or newer); as root, an interpreter that every user can read must be "
-    "in /usr or /usr/local (apt-get install python3), version 3.11 or newer. `scorer: {unsafe: true}` runs it with limits "
-    "on time and memory alone: for answers you trust."
+    "namespaces, or use a kernel with Landlock (5.13 or newer). For root, there must be a Python, 3.11 or newer, that "
+    "every user can run, in /usr or /usr/local (apt-get install python3). `scorer: {unsafe: true}` runs answers with "
+    "limits on time and memory alone: for answers you trust."
 )
 
 _lock = threading.Lock()

@@ -7,7 +7,7 @@ import functools
 import reprlib
 from typing import Any
 
-from automerge.evals.sandbox.checks import Check, Tests
+from automerge.evals.sandbox.checks import Check, Suite
 from automerge.evals.sandbox.choice import running_spawner
 from automerge.evals.sandbox.expressions import work_out
 from automerge.evals.sandbox.process import Process, ProgramEnded
@@ -18,7 +18,7 @@ MAX_SHOWN = 100  # characters of a value or a test in a message
 TRIES = 2  # a sandbox that fails is started once more
 
 
-def judge(program: str, tests: Tests, *, seconds: float, unsafe: bool = False) -> Score:
+def judge(program: str, tests: Suite, *, seconds: float, unsafe: bool = False) -> Score:
     """1 where the program passes every test within `seconds` of CPU time and twice that by the clock, 0 with the
     reason where it does not, None where no verdict can be formed. Raises SkillError where there is no sandbox."""
     for last in range(TRIES):
@@ -30,7 +30,7 @@ def judge(program: str, tests: Tests, *, seconds: float, unsafe: bool = False) -
     raise AssertionError("TRIES is at least 1")
 
 
-def _judge(spawner: Spawner, program: str, tests: Tests, seconds: float) -> Score:
+def _judge(spawner: Spawner, program: str, tests: Suite, seconds: float) -> Score:
     with Process(spawner, seconds) as answer:
         try:
             answer.send(("program", program, tests.setup))
@@ -64,7 +64,7 @@ def _failure(answer: Process, check: Check) -> str | None:
     return None if holds else f"{_short(check.text)}: {got}"
 
 
-def _in_second_sandbox(spawner: Spawner, answer: Process, tests: Tests, seconds: float) -> Score:
+def _in_second_sandbox(spawner: Spawner, answer: Process, tests: Suite, seconds: float) -> Score:
     """Runs the tests where the program is not, and passes their calls on to it."""
     with Process(spawner, seconds) as test:
         answer.restart_clock()

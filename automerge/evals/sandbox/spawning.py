@@ -66,7 +66,9 @@ class Spawner:
         except subprocess.TimeoutExpired:
             return ""
         said = self._process.stderr.read().decode("utf-8", "replace").strip() if self._process.stderr else ""
-        return said.splitlines()[-1] if said else f"the process that starts sandboxes left with {self._process.returncode}"
+        return (
+            said.splitlines()[-1] if said else f"the process that starts sandboxes left with {self._process.returncode}"
+        )
 
     def start(self, cpu: int, descriptors: Sequence[int]) -> int:
         """Starts a sandbox with at most `cpu` seconds of CPU time on these descriptors (requests, answers, output);

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from automerge.config import Closed
 from automerge.errors import SkillError
-from automerge.evals.sandbox.checks import Tests, read_tests
+from automerge.evals.sandbox.checks import Suite, read_tests
 from automerge.evals.sandbox.choice import sandbox_level
 from automerge.evals.sandbox.extract import parses, program_of
 from automerge.evals.sandbox.judge import judge
@@ -96,7 +96,7 @@ def _text(row: Mapping[str, Any], field: str, where: str) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _read(target: str) -> tuple[Tests, tuple[str, ...], str]:
+def _read(target: str) -> tuple[Suite, tuple[str, ...], str]:
     """(tests, what they call, prefix) of a target. Raises SyntaxError and ValueError."""
     fields = json.loads(target)
     tests = read_tests(fields["tests"], fields["setup"], fields["entry_point"])

@@ -57,9 +57,7 @@ def contained(spawner: Spawner, program: Path, canaries: Canaries, printed: byte
 
 
 @pytest.mark.parametrize("program", OWN, ids=lambda path: path.stem)
-def test_own_programs_are_contained(
-    spawner: Spawner, program: Path, canaries: Canaries, printed: bytearray
-) -> None:
+def test_own_programs_are_contained(spawner: Spawner, program: Path, canaries: Canaries, printed: bytearray) -> None:
     verdicts = contained(spawner, program, canaries, printed)
     assert [verdict.value for verdict in verdicts] == [0.0, 0.0], verdicts
 
@@ -67,9 +65,7 @@ def test_own_programs_are_contained(
 @pytest.mark.shared
 @pytest.mark.skipif(not GIVEN, reason=f"no programs at {SHARED}; set AUTOMERGE_SHARED")
 @pytest.mark.parametrize("program", GIVEN, ids=lambda path: path.stem)
-def test_given_programs_are_contained(
-    spawner: Spawner, program: Path, canaries: Canaries, printed: bytearray
-) -> None:
+def test_given_programs_are_contained(spawner: Spawner, program: Path, canaries: Canaries, printed: bytearray) -> None:
     verdicts = contained(spawner, program, canaries, printed)
     right = 1.0 if program.stem == "00_honest" else 0.0
     assert [verdict.value for verdict in verdicts] == [right, right], verdicts

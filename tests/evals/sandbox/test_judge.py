@@ -1,6 +1,8 @@
 """Verdicts of programs that mean no harm, at every level; and what is no verdict."""
 
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +20,31 @@ from automerge.evals.sandbox.spawning import SandboxFailed, Spawner
 from automerge.records import Score
 from tests.evals.sandbox.canaries import sandbox_processes
 
-PAIR = "class Pair:\n    def __init__(self, a, b): self.a, self.b = a, b\ndef total(pairs): return sum(p.a + p.b for p in pairs)"
+PAIR = """
+class Pair:
+    def __init__(self, a, b): self.a, self.b = a, b
+def total(pairs): return sum(p.a + p.b for p in pairs)
+"""
+THREAD = """
+import threading
+def f(x):
+    thread = threading.Thread(target=x.append, args=(1,))
+    thread.start(); thread.join()
+    return x
+"""
+DATACLASS = """
+import dataclasses
+@dataclasses.dataclass
+class D:
+    x: 'int' = 1
+def f(): return dataclasses.asdict(D())
+"""
+# Becomes the user 12345 and then the command that follows.
+ORDINARY = """
+import os, sys
+os.setgroups([]); os.setresgid(12345, 12345, 12345); os.setresuid(12345, 12345, 12345)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def verdict(spawner: Spawner, program: str, text: str, setup: str = "", entry_point: str = "") -> Score:
@@ -32,15 +58,21 @@ def verdict(spawner: Spawner, program: str, text: str, setup: str = "", entry_po
         ("def f(x): return True", "assert f(1) == 1"),
         ("def f(x): return (n for n in [2, 1])", "assert sorted(f(1)) == [1, 2]"),
         ("import collections\ndef f(x): return collections.Counter(x)", "assert f('aab') == {'a': 2, 'b': 1}"),
-        ("from collections import namedtuple\nP = namedtuple('P', 'a b')\ndef f(x): return P(x, 2)", "assert f(1) == (1, 2)"),
+        (
+            "from collections import namedtuple\nP = namedtuple('P', 'a b')\ndef f(x): return P(x, 2)",
+            "assert f(1) == (1, 2)",
+        ),
         ("import re\ndef f(x): return re.match('a', x)", "assert f('ab')\nassert not f('b')"),
         ("def f(x):\n    print('x' * 10000)\n    return None", "assert f(1) is None"),
         (PAIR, "assert total([Pair(1, 2), Pair(3, 4)]) == 10"),
-        ("import threading\ndef f(x):\n    t = threading.Thread(target=x.append, args=(1,)); t.start(); t.join()\n    return x", "assert f([]) == [1]"),
+        (THREAD, "assert f([]) == [1]"),
         ("def f(n):\n    return 1 if n == 0 else n * f(n - 1)", "assert f(500) % 1000 == 0"),
-        ("import dataclasses\n@dataclasses.dataclass\nclass D:\n    x: 'int' = 1\ndef f(): return dataclasses.asdict(D())", "assert f() == {'x': 1}"),
+        (DATACLASS, "assert f() == {'x': 1}"),
         ("def f(x): return x + [1]", "x = [0]\nassert f(x) == [0, 1]\nassert x == [0]"),
-        ("def f(x): raise ValueError('no')", "try:\n    f(1)\nexcept ValueError as error:\n    assert str(error) == 'no'\nelse:\n    assert False"),
+        (
+            "def f(x): raise ValueError('no')",
+            "try:\n    f(1)\nexcept ValueError as error:\n    assert str(error) == 'no'\nelse:\n    assert False",
+        ),
         ("def f(x): return str(x)", "assert f(12).startswith('1')"),
         ("def f(x): return 'é\\ud800'", "assert len(f(1)) == 2"),
         ("def sum(a, b): return a - b", "assert sum(3, 1) == 2"),
@@ -58,11 +90,23 @@ def test_right_programs_pass(spawner: Spawner, program: str, text: str) -> None:
         ("def f(x): return [1, 2]", "assert f(1) == (1, 2)", "f(1) == (1, 2): got [1, 2]"),
         ("def f(x): return 1 / 0", "assert f(1) == 1", "f(1) == 1: ZeroDivisionError: division by zero"),
         ("def g(x): return 1", "assert f(1) == 1", "f(1) == 1: NameError: name 'f' is not defined"),
-        ("import nothing_such", "assert f(1) == 1", "the program fails: ModuleNotFoundError: No module named 'nothing_such'"),
-        ("def f(x): return 1", "assert len(f(1)) == 1", "len(f(1)) == 1: got 1: TypeError: object of type 'int' has no len()"),
+        (
+            "import nothing_such",
+            "assert f(1) == 1",
+            "the program fails: ModuleNotFoundError: No module named 'nothing_such'",
+        ),
+        (
+            "def f(x): return 1",
+            "assert len(f(1)) == 1",
+            "len(f(1)) == 1: got 1: TypeError: object of type 'int' has no len()",
+        ),
         ("def f(x): return object()", "assert f(1) == 1", "f(1) == 1: got <object object>"),
         ("def f(x): return x", "for n in range(3):\n    assert f(n) < 2", "assert f(n) < 2"),
-        ("def f(x): return None", "y = f(1) + 1", "TypeError: unsupported operand type(s) for +: 'NoneType' and 'int' in y = f(1) + 1"),
+        (
+            "def f(x): return None",
+            "y = f(1) + 1",
+            "TypeError: unsupported operand type(s) for +: 'NoneType' and 'int' in y = f(1) + 1",
+        ),
         ("def f(x): return input()", "assert f(1) == ''", "f(1) == '': EOFError: EOF when reading a line"),
         ("def f(x): return object()", "y = f(1)\nassert f(y) == 1", "NotOwn: a Opaque object in assert f(y) == 1"),
         ("def f(x): return 1 << 40000", "assert f(1) == 1", "f(1) == 1: got a int too long to show"),
@@ -169,7 +213,7 @@ def test_no_level_is_a_refusal_with_the_way_out(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(choice, "weakness", lambda level: f"no {level.name}")
     choice._found.cache_clear()
     try:
-        with pytest.raises(SkillError, match="no bubblewrap.*no landlock") as caught:
+        with pytest.raises(SkillError, match=r"no bubblewrap.*no landlock") as caught:
             choice.sandbox_level()
     finally:
         choice._found.cache_clear()
@@ -190,9 +234,6 @@ def test_a_sandbox_that_fails_is_unscored_and_tried_twice(monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_levels_hold_for_an_ordinary_user_too(spawner: Spawner) -> None:
-    import subprocess
-    import sys
-
     root = str(choice.__file__).removesuffix("/evals/sandbox/choice.py")
     code = (
         "import sys\n"
@@ -205,8 +246,7 @@ def test_levels_hold_for_an_ordinary_user_too(spawner: Spawner) -> None:
     command = [spawner.level.python, "-S", "-B", "-c", code]
     if not os.access(root, os.R_OK) or sys.version_info[:2] < (3, 11):
         pytest.skip("the package lies where an ordinary user cannot read it")
-    starter = "import os,sys; os.setgroups([]); os.setresgid(12345,12345,12345); os.setresuid(12345,12345,12345); os.execv(sys.argv[1], sys.argv[1:])"
-    done = subprocess.run([sys.executable, "-c", starter, *command], capture_output=True, text=True, cwd="/")
+    done = subprocess.run([sys.executable, "-c", ORDINARY, *command], capture_output=True, text=True, cwd="/")
     if "Permission denied" in done.stderr or "ModuleNotFoundError" in done.stderr:
         pytest.skip("the package lies where an ordinary user cannot read it")
     assert done.stdout.strip() == "None", done.stderr

@@ -1,6 +1,7 @@
 """What crosses the wall, what becomes opaque, and what is refused."""
 
 import collections
+import contextlib
 import enum
 import math
 from decimal import Decimal
@@ -43,27 +44,23 @@ def test_plain_values_cross_unchanged(value: Any) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_do_anything_but_decode_or_be_refused(data: bytes) -> None:
-    try:
+    with contextlib.suppress(NotPlain):
         decode(data)
-    except NotPlain:
-        pass
 
 
 @given(values, st.data())
 def test_nor_do_bytes_that_were_a_value(value: Any, data: st.DataObject) -> None:
     good = bytearray(encode(value))
     good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(NotPlain):
         decode(bytes(good))
-    except NotPlain:
-        pass
 
 
 class Two(enum.IntEnum):
     TWO = 2
 
 
-Point = collections.namedtuple("Point", "x y")  # noqa: PYI024
+Point = collections.namedtuple("Point", "x y")
 
 
 class Liar(int):
