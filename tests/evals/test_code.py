@@ -18,7 +18,7 @@ MBPP = {"text": "Write add.", "test_list": ["assert add(1, 2) == 3", "assert add
 HUMANEVAL = {
     "prompt": 'from typing import List\n\n\ndef total(numbers: List[int]) -> int:\n    """ Sums.\n    """\n',
     "entry_point": "total",
-    "test": "METADATA = {}\n\ndef check(candidate):\n    assert candidate([1, 2]) == 3\n    assert candidate([]) == 0\n",
+    "test": "METADATA = {}\ndef check(candidate):\n    assert candidate([1, 2]) == 3\n    assert candidate([]) == 0\n",
 }
 
 

@@ -39,6 +39,8 @@ def _found(unsafe: bool) -> tuple[Level | None, tuple[str, ...]]:
             if (why := weakness(level)) is None:
                 return level, ()
             reasons.append(f"{name} with {python}: {why}")
+        if not interpreters():
+            reasons.append(f"{name}: no Python from 3.11 on that every user can run")
     return None, tuple(reasons)
 
 

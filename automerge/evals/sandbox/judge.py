@@ -19,7 +19,7 @@ TRIES = 2  # a sandbox that fails is started once more
 
 
 def judge(program: str, tests: Suite, *, seconds: float, unsafe: bool = False) -> Score:
-    """1 where the program passes every test within `seconds` of CPU time and twice that by the clock, 0 with the
+    """1 where the program passes every test within `seconds` of CPU time and three times that by the clock, 0 with the
     reason where it does not, None where no verdict can be formed. Raises SkillError where there is no sandbox."""
     for last in range(TRIES):
         try:

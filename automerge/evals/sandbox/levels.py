@@ -73,12 +73,16 @@ class Level:
 
 
 def interpreters() -> list[str]:
-    """Interpreters to try, this one first; one in somebody's home cannot be read by `nobody`. Each is 3.11 or newer
-    as its name says, or is tried."""
+    """Interpreters to try, this one first. For root, those that every user can reach: sandboxes run as `nobody`."""
     own = os.path.realpath(sys.executable)
-    named = [f"python3.{minor}" for minor in range(sys.version_info.minor, 10, -1)] + ["python3"]
+    named = [f"python3.{minor}" for minor in range(max(sys.version_info.minor, 14), 10, -1)]
     system = [shutil.which(name, path="/usr/local/bin:/usr/bin:/bin") for name in named]
-    return list(dict.fromkeys([own, *(os.path.realpath(path) for path in system if path)]))
+    found = dict.fromkeys([own, *(os.path.realpath(path) for path in system if path)])
+    return [path for path in found if os.geteuid() != 0 or _open_to_all(path)]
+
+
+def _open_to_all(path: str) -> bool:
+    return all(os.stat(folder).st_mode & 0o001 for folder in (Path(path), *Path(path).parents))
 
 
 @functools.cache

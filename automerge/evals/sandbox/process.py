@@ -14,6 +14,7 @@ from automerge.evals.sandbox.plain import MAX_BYTES, NotPlain, decode, encode
 from automerge.evals.sandbox.spawning import SandboxFailed, Spawner
 
 MAX_OUTPUT = 1 << 20  # bytes, of answers and of what is printed, together
+CLOCK = 3  # seconds by the clock for each of CPU time
 START_SECONDS = 30.0  # until the interpreter inside says that it runs; no fault of the program's
 
 
@@ -25,9 +26,9 @@ class Process:
     """A running sandbox. Close it, or use it in a `with`: everything in it is killed."""
 
     def __init__(self, spawner: Spawner, seconds: float) -> None:
-        """Starts a sandbox with `seconds` of CPU time and, from when it runs, twice that by the clock, so that a busy
-        machine changes no verdict. Raises SandboxFailed."""
-        self.seconds = 2 * seconds
+        """Starts a sandbox with `seconds` of CPU time and, from when it runs, CLOCK times that by the clock, so that a
+        busy machine changes no verdict. Raises SandboxFailed."""
+        self.seconds = CLOCK * seconds
         self.output = bytearray()
         self._answers = bytearray()
         self._written = 0

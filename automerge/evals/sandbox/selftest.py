@@ -10,7 +10,7 @@ from automerge.evals.sandbox.process import Process, ProgramEnded
 from automerge.evals.sandbox.spawning import SandboxFailed, Spawner
 
 SECONDS = 5.0
-LOOP_SECONDS = 0.3
+LOOP_SECONDS = 0.05
 
 _HONEST = "import math, re, threading\ndef add(a, b):\n    return a + b"
 

@@ -30,13 +30,13 @@ class CodeParams(Closed):
     """Fields of a row: `tests`, a list of assert lines or a text; `setup`, code to run after the program and before the
     tests; `entry_point`, the name of the function under test, where the tests define check(candidate); `prefix`, the
     text that the answer goes on from, looked for with an entry point only. `seconds`: CPU time for all tests of an
-    item; twice that by the clock. `unsafe`: run without a sandbox, with limits on time and memory alone."""
+    item; three times that by the clock. `unsafe`: run without a sandbox, with limits on time and memory alone."""
 
     tests: Annotated[str, Field(min_length=1)]
     setup: str | None = None
     entry_point: str | None = None
     prefix: str | None = None
-    seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
+    seconds: Annotated[float, Field(gt=0, le=600)] = 8.0
     unsafe: bool = False
 
 
@@ -80,7 +80,8 @@ class Code(TextScorer):
 
     def score_block(self, answers: Sequence[Answer], targets: Sequence[str]) -> list[Score]:
         """The scores in order, worked out on all cores."""
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        # Two a core: half of a sandbox's start is waiting for the kernel.
+        with ThreadPoolExecutor(2 * len(os.sched_getaffinity(0))) as pool:
             return list(pool.map(self.score, answers, targets))
 
 
