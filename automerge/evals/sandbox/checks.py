@@ -28,9 +28,10 @@ class Check:
 @dataclass(frozen=True)
 class Suite:
     """What a program must pass. `setup` runs after the program, beside it; `names` are what the tests take from the
-    program. `checks` None: `text` and then `last` run in a second sandbox."""
+    program. `checks` None: `setup_of_tests`, `text` and then `last` run in a second sandbox."""
 
     setup: str
+    setup_of_tests: str
     text: str
     last: str
     names: tuple[str, ...]
@@ -42,18 +43,18 @@ def read_tests(text: str, setup: str = "", entry_point: str = "") -> Suite:
     Raises SyntaxError, and ValueError where they test nothing."""
     statements = ast.parse(text).body
     ast.parse(setup)
-    last = ""
+    last, own_setup = "", setup
     if entry_point:
         statements = _body_of_check(statements)
         setup = f"{setup}\ncandidate = {entry_point}\n"
         last = "check(candidate)"
-    free = _free_names(ast.parse(f"{text}\n{last}"))
+    free = _free_names(ast.parse(f"{own_setup}\n{text}\n{last}"))
     names = tuple(name for name in free if name not in sys.stdlib_module_names) or _tested_builtins(statements)
     if not names:
         raise ValueError("they call nothing of the program")
     modules = [name for name in free if name in sys.stdlib_module_names]
     imports = "".join(f"import {name}\n" for name in modules)
-    return Suite(setup, imports + text, last, names, _checks(statements, frozenset(names)))
+    return Suite(setup, imports + own_setup, text, last, names, _checks(statements, frozenset(names)))
 
 
 def _body_of_check(statements: list[ast.stmt]) -> list[ast.stmt]:

@@ -9,6 +9,7 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping
+from numbers import Number
 from typing import Any
 
 from automerge.evals.sandbox.plain import MAX_HASHED
@@ -44,7 +45,7 @@ def _sum(values: Any) -> Any:
 
 
 def _numbers(*values: Any) -> tuple[Any, ...]:
-    if any(not isinstance(value, int | float | complex) for value in values):
+    if any(not isinstance(value, Number) for value in values):
         raise TypeError("expected numbers")
     return values
 

@@ -1,15 +1,16 @@
-"""An answer's text → the program in it. It runs nothing.
+"""An answer's text → the program in it. It runs nothing, and leaves parsing to the sandbox: text can crash a parser.
 
 A fenced block counts before the text around it; of several, the first that defines what the tests call, else the first.
 MBPP's [BEGIN] and [DONE] are markers, not code. With a prefix (HumanEval: the head of a function), a text that defines
 the function itself goes after the prefix, so that its imports and helpers are there; any other continues it.
 """
 
-import ast
 import re
 from collections.abc import Collection
 
-_FENCE = re.compile(r"(?:^|(?<=\s))(```+|~~~+)[ \t]*([\w+-]*)[^\n`]*\n(.*?)(?:\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(
+    r"(?:^|(?<=\s))(```++|~~~++)[ \t]*+([\w+-]*+)[^\n`]*+\n(.*?)(?:\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
+)
 _CODE = ("", "python", "python3", "py", "py3")
 
 
@@ -34,14 +35,3 @@ def _defines(text: str, names: Collection[str]) -> bool:
     """Whether a text binds one of the names at its left margin."""
     found = re.findall(r"^(?:async[ ]+def|def|class)[ ]+(\w+)|^(\w+)[ ]*(?::[^=\n]+)?=(?!=)", text, re.MULTILINE)
     return any((name or other) in names for name, other in found)
-
-
-def parses(program: str) -> str | None:
-    """What is wrong with a program's syntax; None where nothing is."""
-    try:
-        ast.parse(program)
-    except SyntaxError as error:
-        return f"line {error.lineno}: {error.msg}"
-    except (ValueError, RecursionError, MemoryError) as error:
-        return str(error) or type(error).__name__
-    return None

@@ -21,13 +21,13 @@ TRIES = 2  # a sandbox that fails is started once more
 def judge(program: str, tests: Suite, *, seconds: float, unsafe: bool = False) -> Score:
     """1 where the program passes every test within `seconds` of CPU time and three times that by the clock, 0 with the
     reason where it does not, None where no verdict can be formed. Raises SkillError where there is no sandbox."""
-    for last in range(TRIES):
+    why = ""
+    for _ in range(TRIES):
         try:
             return _judge(running_spawner(unsafe), program, tests, seconds)
         except SandboxFailed as error:
-            if last == TRIES - 1:
-                return Score(None, f"the sandbox failed: {error}")
-    raise AssertionError("TRIES is at least 1")
+            why = str(error)
+    return Score(None, f"the sandbox failed: {_short(why)}")
 
 
 def _judge(spawner: Spawner, program: str, tests: Suite, seconds: float) -> Score:
@@ -68,11 +68,11 @@ def _in_second_sandbox(spawner: Spawner, answer: Process, tests: Suite, seconds:
     """Runs the tests where the program is not, and passes their calls on to it."""
     with Process(spawner, seconds) as test:
         answer.restart_clock()
-        test.send(("tests", tests.text, tests.names, tests.last))
+        test.send(("tests", tests.text, tests.setup_of_tests, tests.names, tests.last))
         while True:
             message = test.receive()
             match message:
-                case ("call", str(), list(), dict()):
+                case ("call" | "of" | "get" | "set", *_):
                     answer.send(message)
                     test.send(_plain_result(answer.receive()))
                 case ("passed", ""):
@@ -86,14 +86,14 @@ def _in_second_sandbox(spawner: Spawner, answer: Process, tests: Suite, seconds:
 
 
 def _is_value(result: Any) -> bool:
-    return type(result) is tuple and len(result) == 2 and result[0] == "value"
+    return type(result) is tuple and len(result) == 3 and result[0] == "value" and type(result[2]) is list
 
 
 def _plain_result(result: Any) -> tuple[Any, ...]:
     """A result as the tests' side expects it, whatever the program's side sent."""
     if _is_value(result):
-        return ("value", result[1])
-    if type(result) is tuple and len(result) == 3 and all(isinstance(part, str) for part in result):
+        return ("value", result[1], result[2])
+    if type(result) is tuple and len(result) == 3 and all(type(part) is str for part in result):
         return ("raised", result[1], result[2])
     raise ProgramEnded("the program wrote to the sandbox's own pipe")
 
@@ -101,13 +101,14 @@ def _plain_result(result: Any) -> tuple[Any, ...]:
 def _error(result: Any) -> str:
     try:
         _, name, text = _plain_result(result)
-    except (ProgramEnded, ValueError):
+    except ProgramEnded:
         return "the program wrote to the sandbox's own pipe"
     return f"{name}: {_short(text)}" if text else str(name)
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
+    """On one line, without what a terminal or a database would stumble over."""
+    text = "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
 
 

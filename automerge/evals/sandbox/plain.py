@@ -4,7 +4,8 @@ A value is a sequence of lines, each a tag and its content; a container's line g
 follow. None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, deque, Decimal
 and Fraction cross. A subclass that compares as its base does crosses as its base (a namedtuple as a tuple); Counter and
 OrderedDict cross as dict; an iterator crosses as an iterator over its values. Everything else becomes an `Opaque`,
-which equals nothing: an object's own __eq__ is never called on the other side.
+which equals nothing: an object's own __eq__ is never called on the other side. It has a number, by which the side that
+has the object finds it again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 
 TYPE_CHECKING = False  # importing typing would take as long as all the rest of the start
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 MAX_BYTES = 1 << 20
@@ -27,16 +29,14 @@ class NotPlain(Exception):
     """A value is too large or too deep to cross, or bytes are no value."""
 
 
-class NotOwn(NotPlain):
-    """An `Opaque` would have to cross back to where its object is."""
-
-
 class Opaque:
-    """Stands for an object that does not cross: its type's name, and whether it was true."""
+    """Stands for an object that does not cross: its type's name, whether it was true, its number where it is (-1: it
+    cannot be reached)."""
 
-    def __init__(self, kind: str, true: bool) -> None:
+    def __init__(self, kind: str, true: bool, number: int = -1) -> None:
         self.kind = kind
         self.true = true
+        self.number = number
 
     def __bool__(self) -> bool:
         return self.true
@@ -49,19 +49,20 @@ _BASES: tuple[type, ...] = (int, str, float, list, tuple, dict, set, frozenset, 
 _COUNTED = {list: "l", tuple: "t", set: "S", frozenset: "z", dict: "d"}
 
 
-def encode(value: Any, opaque: bool = True) -> bytes:
-    """The value's bytes. Raises NotPlain where it is too large or too deep (a structure that holds itself is), or,
-    without `opaque`, holds an object that is not plain."""
-    writer = _Writer(opaque)
+def encode(value: Any, keep: Callable[[Any], int] = lambda value: -1) -> bytes:
+    """The value's bytes; `keep` gives the number of an object that is not plain, or raises NotPlain. Raises NotPlain
+    where the value is too large or too deep (a structure that holds itself is)."""
+    writer = _Writer(keep)
     writer.put(value, 0)
     return b"".join(writer.out)
 
 
-def decode(data: bytes) -> Any:
-    """The value of these bytes, which may come from an enemy. Raises NotPlain."""
+def decode(data: bytes, find: Callable[[Opaque], Any] = lambda opaque: opaque) -> Any:
+    """The value of these bytes, which may come from an enemy; `find` gives what stands for an opaque object. Raises
+    NotPlain."""
     if len(data) > MAX_BYTES:
         raise NotPlain(f"larger than {MAX_BYTES} bytes")
-    reader = _Reader(data)
+    reader = _Reader(data, find)
     try:
         value = reader.take(0)
     except (ValueError, TypeError, ArithmeticError, IndexError, KeyError) as error:
@@ -90,8 +91,8 @@ def _base(cls: type) -> type | None:
 
 
 class _Writer:
-    def __init__(self, opaque: bool) -> None:
-        self.opaque = opaque
+    def __init__(self, keep: Callable[[Any], int]) -> None:
+        self.keep = keep
         self.out: list[bytes] = []
         self.size = 0
         self.values = 0
@@ -147,7 +148,7 @@ class _Writer:
         self.raw(data + b"\n")
 
     def _other(self, value: Any, cls: type, depth: int) -> None:
-        if cls is range:
+        if cls is range and len(value) <= MAX_VALUES:
             self.line(f"r{value.start} {value.stop} {value.step}")
         elif cls is _loaded("collections", "deque"):
             self.line(f"q{len(value)}")
@@ -165,10 +166,11 @@ class _Writer:
         elif cls.__module__ in ("builtins", "itertools") and hasattr(cls, "__next__"):
             self.line("I")
             self.put(self._collected(value), depth + 1)
-        elif not self.opaque:
-            raise (NotOwn if cls is Opaque else NotPlain)(f"a {cls.__name__} object")
+        elif issubclass(cls, Opaque):
+            self.line(f"o{'T' if value.true else 'F'}{value.number} {value.kind}")
         else:
-            self.line(f"o{'T' if value else 'F'}{str(cls.__name__)[:100].encode('ascii', 'replace').decode()!r}")
+            kind = "".join(letter for letter in str(cls.__name__)[:100] if letter.isidentifier() or letter.isdecimal())
+            self.line(f"o{'T' if value else 'F'}{self.keep(value)} {kind if kind.isascii() else '?'}")
 
     def _collected(self, iterator: Any) -> list[Any]:
         parts: list[Any] = []
@@ -180,7 +182,8 @@ class _Writer:
 
 
 class _Reader:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, find: Callable[[Opaque], Any]) -> None:
+        self.find = find
         self.data = data
         self.at = 0
         self.values = 0
@@ -254,17 +257,20 @@ class _Reader:
             real, imaginary = text.split(" ")
             return complex(float(real), float(imaginary))
         if tag == b"r":
-            start, stop, step = text.split(" ")
-            return range(int(start), int(stop), int(step))
+            found = range(*map(int, text.split(" ")))
+            if len(found) > MAX_VALUES:  # list() of it, outside, would take all memory
+                raise NotPlain("a range that is too long")
+            return found
         if tag == b"o" and text[:1] in ("T", "F"):
-            return Opaque(text[1:].strip("'\""), text[0] == "T")
+            number, kind = text[1:].split(" ")
+            return self.find(Opaque(kind, text[0] == "T", int(number)))
         if tag == b"D":
             from decimal import Decimal
 
-            number = Decimal(text)
-            if number.is_finite() and abs(number.adjusted()) >= MAX_EXPONENT:
+            decimal = Decimal(text)
+            if decimal.is_finite() and abs(decimal.adjusted()) >= MAX_EXPONENT:
                 raise NotPlain("a Decimal that is too large")
-            return number
+            return decimal
         if tag == b"R":
             from fractions import Fraction
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import posix
 import sys
 
-from automerge.evals.sandbox.plain import MAX_BYTES, NotOwn, NotPlain, decode, encode
+from automerge.evals.sandbox.plain import MAX_BYTES, NotPlain, Opaque, decode, encode
 
 TYPE_CHECKING = False  # importing typing would take as long as all the rest of the start
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 REQUESTS, ANSWERS = 3, 4
 MAX_TEXT = 500
+CHANGEABLE = (list, dict, set, bytearray)
 
 
 def main() -> None:
@@ -31,7 +33,7 @@ def main() -> None:
     if job[0] == "program":
         _serve(job[1], job[2])
     else:
-        _test(job[1], job[2], job[3])
+        _test(job[1], job[2], job[3], job[4])
 
 
 def send(value: Any) -> None:
@@ -45,9 +47,9 @@ def _write(data: bytes) -> None:
         data = data[posix.write(ANSWERS, data) :]
 
 
-def receive() -> Any:
+def receive(find: Callable[[Opaque], Any] = lambda opaque: opaque) -> Any:
     """Reads one value; ends the process where there is none."""
-    return decode(_read(int.from_bytes(_read(4), "big")))
+    return decode(_read(int.from_bytes(_read(4), "big")), find)
 
 
 def _read(size: int) -> bytes:
@@ -83,18 +85,34 @@ def _serve(program: str, setup: str) -> None:
         send(_raised(error))
         return
     send(("ready",))
+    kept: list[Any] = []  # objects that the tests know by number
     while True:
-        _write(_answer(receive(), names))
+        request = receive(lambda opaque: kept[opaque.number])
+        _write(_answer(request, names, kept))
 
 
-def _answer(request: Any, names: dict[str, Any]) -> bytes:
-    """("value", it) or ("raised", type, text) of an expression, or of a call with plain arguments."""
+def _answer(request: Any, names: dict[str, Any], kept: list[Any]) -> bytes:
+    """("value", it, the arguments as they are afterwards) or ("raised", type, text)."""
+    kind, what, *rest = request
+    arguments: list[Any] = []
+
+    def keep(value: Any) -> int:
+        kept.append(value)
+        return len(kept) - 1
+
     try:
-        if request[0] == "eval":
-            value = eval(compile(request[1], "<call>", "eval"), names)
+        if kind == "eval":
+            value = eval(compile(what, "<call>", "eval"), names)
+        elif kind == "get":
+            value = getattr(what, *rest)
+        elif kind == "set":
+            value = setattr(what, *rest)  # type: ignore[func-returns-value]
         else:
-            value = names[request[1]](*request[2], **request[3])
-        return encode(("value", value))
+            arguments = rest[0]
+            value = (names[what] if kind == "call" else what)(*arguments, **rest[1])
+        # Tests may look at a list that they gave.
+        changed = [part if type(part) in CHANGEABLE else None for part in arguments]
+        return encode(("value", value, changed), keep)
     except BaseException as error:
         return encode(_raised(error))
 
@@ -102,15 +120,15 @@ def _answer(request: Any, names: dict[str, Any]) -> bytes:
 # --- the tests' side -----------------------------------------------------------------------------------------------
 
 
-def _test(tests: str, names: tuple[str, ...], last: str) -> None:
-    """Runs tests whose `names` are calls of the program in the other sandbox; then the statement `last`."""
+def _test(tests: str, setup: str, names: tuple[str, ...], last: str) -> None:
+    """Runs setup, tests and the statement `last`; their `names` are calls of the program in the other sandbox."""
     problems: list[str] = []
     scope: dict[str, Any] = {"__name__": "tests"}
     for name in names:
-        scope[name] = _proxy(name, problems)
+        scope[name] = lambda *arguments, _name=name, **named: _ask(problems, "call", _name, list(arguments), named)
     try:
-        exec(compile(tests, "<tests>", "exec"), scope)
-        exec(compile(last, "<last>", "exec"), scope)
+        for text, file in ((setup, "<setup>"), (tests, "<tests>"), (last, "<last>")):
+            exec(compile(text, file, "exec"), scope)
     except BaseException as error:
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: {str(error)[:MAX_TEXT]} in "
         verdict = ("failed", kind + _line(error, tests))
@@ -119,30 +137,74 @@ def _test(tests: str, names: tuple[str, ...], last: str) -> None:
     send(("cannot", problems[0]) if problems else verdict)
 
 
-def _proxy(name: str, problems: list[str]) -> Any:
-    def call(*arguments: Any, **named: Any) -> Any:
-        try:
-            encode((list(arguments), named), opaque=False)
-        except NotOwn:
-            raise  # the program gave an object where these tests need a value: it fails
-        except NotPlain as error:
-            problems.append(f"{name} is called with {error}")
-            raise
-        send(("call", name, list(arguments), named))
-        answer = receive()
-        if answer[0] == "value":
-            return answer[1]
-        kind = vars(sys.modules["builtins"]).get(answer[1])
-        if isinstance(kind, type) and issubclass(kind, Exception):
-            try:
-                raised = kind(answer[2])
-            except TypeError:  # UnicodeDecodeError and the like take more arguments
-                raised = Exception(answer[2])
-        else:
-            raised = type(answer[1], (Exception,), {})(answer[2])
-        raise raised
+class _Stub:
+    """An object that the program made: what is asked of it is asked there. It compares as nothing but itself."""
 
-    return call
+    def __init__(self, opaque: Opaque, problems: list[str]) -> None:
+        # Two names that no object of a program has.
+        vars(self).update(_Stub__opaque=opaque, _Stub__problems=problems)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _ask(self.__problems, "get", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _ask(self.__problems, "set", self, name, value)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return _ask(self.__problems, "of", self, list(arguments), named)
+
+    def __bool__(self) -> bool:
+        return bool(self.__opaque.true)
+
+    def __len__(self) -> int:
+        return int(_ask(self.__problems, "get", self, "__len__")())
+
+    def __getitem__(self, key: Any) -> Any:
+        return _ask(self.__problems, "get", self, "__getitem__")(key)
+
+    def __str__(self) -> str:
+        text = _ask(self.__problems, "get", self, "__str__")()
+        if type(text) is not str:
+            raise TypeError("__str__ returned no text")
+        return text
+
+
+def _ask(problems: list[str], *request: Any) -> Any:
+    """What the program's side answers. Raises what it raised. Adds to `problems` where a request cannot cross."""
+
+    def number(value: Any) -> int:
+        if type(value) is not _Stub:
+            raise NotPlain(f"a {type(value).__name__} object")
+        return int(vars(value)["_Stub__opaque"].number)
+
+    try:
+        data = encode(request, number)
+    except NotPlain as error:
+        problems.append(f"the program is given {error}")
+        raise
+    _write(data)
+    kind, value, *rest = receive(lambda opaque: _Stub(opaque, problems))
+    if kind == "raised":
+        raise _exception(value, rest[0])
+    arguments = request[2] if request[0] in ("call", "of") else []
+    for given, after in zip(arguments, rest[0], strict=False):
+        if type(given) is type(after) and type(given) in CHANGEABLE:
+            given.clear()
+            given.extend(after) if isinstance(given, list | bytearray) else given.update(after)
+    return value
+
+
+def _exception(name: str, text: str) -> Any:
+    """A built-in exception by its name, else one of a new type of that name."""
+    kind = vars(sys.modules["builtins"]).get(name)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        try:
+            return kind(text)
+        except TypeError:  # UnicodeDecodeError and the like take more arguments
+            pass
+    return type(name, (Exception,), {})(text)
 
 
 def _line(error: BaseException, tests: str) -> str:

@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from automerge.errors import SkillError
 from automerge.evals.sandbox.levels import Level
 from automerge.evals.sandbox.process import Process, ProgramEnded
 from automerge.evals.sandbox.spawning import SandboxFailed, Spawner
@@ -53,7 +54,7 @@ def weakness(level: Level) -> str | None:
             return next((why for probe in probes if (why := probe(spawner)) is not None), None)
         finally:
             spawner.close()
-    except SandboxFailed as error:
+    except (SandboxFailed, SkillError) as error:
         return str(error)
 
 
@@ -66,7 +67,7 @@ def _honest(spawner: Spawner) -> str | None:
             answer = process.receive()
         except ProgramEnded as error:
             return f"an honest program fails: {error}"
-    return None if answer == ("value", 5) else f"an honest program fails: {answer!r}"
+    return None if answer == ("value", 5, []) else f"an honest program fails: {answer!r}"
 
 
 def _hostile(spawner: Spawner) -> str | None:

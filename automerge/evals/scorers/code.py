@@ -17,7 +17,7 @@ from automerge.config import Closed
 from automerge.errors import SkillError
 from automerge.evals.sandbox.checks import Suite, read_tests
 from automerge.evals.sandbox.choice import sandbox_level
-from automerge.evals.sandbox.extract import parses, program_of
+from automerge.evals.sandbox.extract import program_of
 from automerge.evals.sandbox.judge import judge
 from automerge.evals.scorers.base import Answer, TextScorer, register
 from automerge.records import Score
@@ -74,8 +74,6 @@ class Code(TextScorer):
         program = program_of(text, names, prefix)
         if not program.strip():
             return Score(0.0, "no program in the answer")
-        if (problem := parses(program)) is not None:
-            return Score(0.0, f"not Python: {problem}")
         return judge(program, tests, seconds=self.params.seconds, unsafe=self.params.unsafe)
 
     def score_block(self, answers: Sequence[Answer], targets: Sequence[str]) -> list[Score]:

@@ -68,7 +68,7 @@ def test_humaneval_tests() -> None:
 
 def test_modules_that_tests_use_are_imported_for_them() -> None:
     tests = read_tests("assert f((1,)) == sys.getsizeof((1,))")
-    assert tests.text.startswith("import sys\n") and tests.names == ("f",)
+    assert tests.setup_of_tests.startswith("import sys\n") and tests.names == ("f",)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,7 @@ def test_expressions_have_pythons_values(text: str, value: Any) -> None:
         ("set(_0)", list(range(20_000))),
         ("sum(_0)", [[0] * 10] * 10),
         ("int(_0)", "9" * 100_000),
+        ("_0 - 1", "1"),
     ],
 )
 def test_what_would_take_memory_or_time_is_an_error(text: str, slot: Any) -> None:

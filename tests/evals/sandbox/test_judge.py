@@ -20,6 +20,16 @@ from automerge.evals.sandbox.spawning import SandboxFailed, Spawner
 from automerge.records import Score
 from tests.evals.sandbox.canaries import sandbox_processes
 
+STACK = """
+class Stack:
+    def __init__(self): self.kept = []
+    def push(self, x): self.kept.append(x); return self
+    def pop(self): return self.kept.pop()
+    def __len__(self): return len(self.kept)
+    def __getitem__(self, n): return self.kept[n]
+    def __str__(self): return f"S{self.kept}"
+def depth(s): return len(s)
+"""
 PAIR = """
 class Pair:
     def __init__(self, a, b): self.a, self.b = a, b
@@ -76,6 +86,13 @@ def verdict(spawner: Spawner, program: str, text: str, setup: str = "", entry_po
         ("def f(x): return str(x)", "assert f(12).startswith('1')"),
         ("def f(x): return 'é\\ud800'", "assert len(f(1)) == 2"),
         ("def sum(a, b): return a - b", "assert sum(3, 1) == 2"),
+        (STACK, "s = Stack()\ns.push(1).push([2])\nassert s.pop() == [2] and len(s) == 1 and str(s) == 'S[1]'"),
+        (STACK, "s = Stack()\ns.push(1)\nassert s[0] == 1 and list(s) == [1]"),
+        (STACK, "s = Stack()\ns.number = 5\nassert s.number == 5 and depth(s.push(1)) == 1 and depth([s, s]) == 2"),
+        (STACK, "assert Stack().push(3).pop() == 3"),
+        (STACK, "try:\n    Stack().pop()\nexcept IndexError:\n    pass\nelse:\n    assert False"),
+        ("def f(x, y): x.sort(); y['a'] = 1", "x, y = [2, 1], {}\nf(x, y)\nassert x == [1, 2] and y == {'a': 1}"),
+        ("def f(x): return len(x)", "class Bag(list): pass\nassert f(Bag([1])) == 1"),
     ],
 )
 def test_right_programs_pass(spawner: Spawner, program: str, text: str) -> None:
@@ -108,7 +125,27 @@ def test_right_programs_pass(spawner: Spawner, program: str, text: str) -> None:
             "TypeError: unsupported operand type(s) for +: 'NoneType' and 'int' in y = f(1) + 1",
         ),
         ("def f(x): return input()", "assert f(1) == ''", "f(1) == '': EOFError: EOF when reading a line"),
-        ("def f(x): return object()", "y = f(1)\nassert f(y) == 1", "NotOwn: a Opaque object in assert f(y) == 1"),
+        ("def f(x): return object()", "y = f(1)\nassert f(y) == 1", "assert f(y) == 1"),
+        (
+            "def f(x):\n  return (",
+            "assert f(1) == 1",
+            "the program fails: SyntaxError: '(' was never closed (<answer>, line 2)",
+        ),
+        (
+            "def f(x): return " + "(" * 9999,
+            "assert f(1) == 1",
+            "the program fails: SyntaxError: too many nested parentheses (<answer>, line 1)",
+        ),
+        (
+            "def f(x): raise ValueError('\\x1b[31m\\ud800\\n')",
+            "assert f(1) == 1",
+            "f(1) == 1: ValueError: \ufffd[31m\ufffd",
+        ),
+        (
+            "def f(x): return range(10**9)",
+            "assert list(f(1)) == [1]",
+            "list(f(1)) == [1]: got <range object>: TypeError: 'Opaque' object is not iterable",
+        ),
         ("def f(x): return 1 << 40000", "assert f(1) == 1", "f(1) == 1: got a int too long to show"),
     ],
 )
@@ -119,6 +156,40 @@ def test_wrong_programs_fail_and_the_detail_says_why(spawner: Spawner, program: 
 def test_tests_that_cannot_run_apart_are_unscored(spawner: Spawner) -> None:
     found = verdict(spawner, "def f(g): return g(1)", "def g(x): return x\nassert f(g) == 1")
     assert found.value is None and "cannot be run apart" in found.detail and "function" in found.detail
+
+
+def test_setup_may_build_objects_of_the_program_for_either_way(spawner: Spawner) -> None:
+    program = """
+class Node:
+    def __init__(self, x): self.x, self.left = x, None
+def height(n): return 1 + height(n.left) if n else 0
+"""
+    setup = "root = Node(1)\nroot.left = Node(2)"
+    for text in ("assert height(root) == 2", "n = root\nassert height(n) == 2"):
+        assert verdict(spawner, program, text, setup) == Score(1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(1)\nassert f(1) == 5",
+        "assert f(1).anything == 5",
+        "assert f(1).anything() == 5",
+        "assert str(f(1)) == 'x' * 3",
+        "x = [5]\nassert f(x) in x",
+    ],
+)
+def test_an_object_that_answers_everything_still_has_to_know_the_value(spawner: Spawner, text: str) -> None:
+    program = """
+class Any(int):
+    def __eq__(self, other): return True
+    __ne__ = __contains__ = __hash__ = __eq__
+    def __getattr__(self, name): return self
+    def __call__(self, *arguments): return self
+    def __str__(self): return self
+def f(x): return Any()
+"""
+    assert verdict(spawner, program, text).value == 0.0
 
 
 def test_memory_beyond_the_limit_is_the_programs_fault(spawner: Spawner) -> None:
@@ -140,7 +211,7 @@ def test_runs_as_no_privileged_user(spawner: Spawner) -> None:
         process.send(("program", "import os", ""))
         process.receive()
         process.send(("eval", "(os.getuid(), os.geteuid(), os.getgid(), os.getgroups())"))
-        _, (uid, effective, gid, groups) = process.receive()
+        uid, effective, gid, groups = process.receive()[1]
     assert uid == effective != 0 and gid != 0 and 0 not in groups
 
 

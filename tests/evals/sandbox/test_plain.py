@@ -107,8 +107,13 @@ def test_other_objects_become_opaque_and_equal_nothing(value: Any) -> None:
     found = decode(encode(value))
     found = found[0] if isinstance(found, list) else found
     assert isinstance(found, Opaque) and found != 5 and found != "5" and bool(found) == bool(value)
-    with pytest.raises(NotPlain):
-        encode(value, opaque=False)
+    assert found.number == -1
+
+
+def test_an_opaque_object_is_found_again_by_its_number() -> None:
+    kept: list[object] = [object(), object()]
+    there = decode(encode([kept[1]], keep=kept.index))
+    assert decode(encode(there), find=lambda opaque: kept[opaque.number]) == [kept[1]]
 
 
 def test_what_is_too_large_or_too_deep_is_refused() -> None:
@@ -144,6 +149,9 @@ def test_what_is_too_large_or_too_deep_is_refused() -> None:
         b"l1\n" * 5000,
         b"?\n",
         b"r0 5 0\n",
+        b"r0 999999999 1\n",
+        b"oT1\n",
+        b"ox0 A\n",
         b"s2\n\xff\xff\n",
     ],
 )
