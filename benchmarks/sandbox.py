@@ -128,6 +128,7 @@ def main() -> None:
     step = 16 if arguments.quick else 1
     level = sandbox_level()
     found: dict[str, Any] = {"command": "python benchmarks/sandbox.py", "level": level.name, "cores": CORES}
+    found["load_before"] = os.getloadavg()[0]  # what else ran: on a busy machine the rate is that of the rest
     fast = [p for p in every if p.name != "mbpp/123"]  # its reference takes four seconds by itself
     found["speed"] = speed(fast[:: max(step, 4)], 3 if arguments.quick else 5)
     found["references"] = references(every[::step])

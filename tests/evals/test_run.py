@@ -274,16 +274,16 @@ def test_what_was_unscored_is_scored_later_and_then_stands(tmp_path: Path, monke
     """A sandbox that failed once leaves no hole for ever; a score stays as it is."""
     engine, checksum = serving(FakeEngine(calculator))
     skill, path = loaded(tmp_path), tmp_path / "answers.db"
-    right = Numeric.score_text
+    right, first = Numeric.score_text, skill.split.search[0].target
     for value in (None, 0.25, 0.5):
         with monkeypatch.context() as patch, AnswerStore(path) as store:
             patch.setattr(
                 Numeric,
                 "score_text",
-                lambda self, text, target, value=value: Score(value) if text == "4" else right(self, text, target),
+                lambda self, text, target, value=value: Score(value) if text == first else right(self, text, target),
             )
             results = evaluate(engine, checksum, skill, "search", store)
             wanted = 0.25 if value == 0.5 else value
-            assert [r.score.value for r in results if r.answer == "4"] == [wanted]
-            assert [r.score.value for r in store.results(checksum, "sums") if r.answer == "4"] == [wanted]
+            assert [r.score.value for r in results if r.answer == first] == [wanted]
+            assert [r.score.value for r in store.results(checksum, "sums") if r.answer == first] == [wanted]
     assert asked(engine) == [4, 4, 2]

@@ -72,10 +72,11 @@ class Process:
         """The time it may work for starts now."""
         self._deadline = time.monotonic() + self.seconds
 
-    def send(self, value: Any) -> None:
-        """Gives the other side one value. Raises ProgramEnded where it takes too long or is gone."""
-        data = encode(value)
-        self._write(len(data).to_bytes(4, "big") + data)
+    def send(self, *values: Any) -> None:
+        """Gives the other side values. One that is gone is noticed by `receive`, after what it said before. Raises
+        ProgramEnded where it takes too long."""
+        parts = [encode(value) for value in values]
+        self._write(b"".join(len(part).to_bytes(4, "big") + part for part in parts))
 
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -84,8 +85,8 @@ class Process:
                 rest = rest[os.write(self._requests, rest) :]
             except BlockingIOError:
                 self._wait(writing=True)
-            except OSError:
-                raise ProgramEnded("the program ended early") from None
+            except BrokenPipeError:
+                return
 
     def receive(self) -> Any:
         """The next value from the other side. Raises ProgramEnded."""

@@ -9,7 +9,7 @@ import pytest
 
 from automerge.evals.sandbox import judge as judging
 from automerge.evals.sandbox.checks import read_tests
-from automerge.evals.sandbox.process import Process
+from automerge.evals.sandbox.process import CLOCK, Process
 from automerge.evals.sandbox.spawning import Spawner
 from automerge.records import Score
 from tests.evals.sandbox.canaries import Canaries, planted
@@ -19,7 +19,7 @@ SHARED = Path(os.environ.get("AUTOMERGE_SHARED", Path(__file__).parents[4] / "sh
 GIVEN = sorted(SHARED.glob("*.py"))
 TESTS = read_tests("assert add(2, 3) == 5\nassert add(-1, 1) == 0")
 SECOND = read_tests("for a, b in [(2, 3), (-1, 1)]:\n    assert add(a, b) == a + b")
-SECONDS = 0.6
+SECONDS, HONEST_SECONDS = 0.4, 5.0  # a hostile program mostly takes all it gets
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,9 @@ def contained(spawner: Spawner, program: Path, canaries: Canaries, printed: byte
     verdicts = []
     for tests in (TESTS, SECOND):
         began = time.monotonic()
-        verdicts.append(judging._judge(spawner, program.read_text(), tests, SECONDS))
-        assert time.monotonic() - began < 2 * SECONDS + 10
+        seconds = HONEST_SECONDS if program.stem == "00_honest" else SECONDS
+        verdicts.append(judging._judge(spawner, program.read_text(), tests, seconds))
+        assert time.monotonic() - began < CLOCK * seconds + 10
         canaries.check(printed.decode("utf-8", "replace"))
     assert spawner.alive
     return verdicts
