@@ -87,14 +87,15 @@ def test_the_pages_examples_are_valid_and_have_every_key() -> None:
     )
 
 
-KINDS = ["exact", "contains", "numeric", "choice", "regex", "constraints", "likelihood"]
+KINDS = ["exact", "contains", "numeric", "choice", "regex", "constraints", "code", "likelihood"]
 
 
 def test_the_pages_tables_have_every_method_parameter_and_scorer() -> None:
     merging = (ROOT / "docs" / "merge.md").read_text(encoding="utf-8")
     assert set(method_names()) <= set(re.findall(r"[a-z_]+", merging))
     skills = (ROOT / "docs" / "skills.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `([a-z]+)` \|", skills, re.MULTILINE) == KINDS
+    table = next(block for block in skills.split("\n\n") if block.startswith("| type | score |"))
+    assert re.findall(r"^\| `([a-z]+)` \|", table, re.MULTILINE) == KINDS
     assert scorers.names() == sorted(KINDS)
     assert set(KINDS_OF_INSTRUCTIONS) <= set(re.findall(r"`([a-z_]+)`", skills))
 

@@ -30,6 +30,7 @@ COMMANDS = {  # name → file and function
     "eval": ("evaluate", "evaluate_models"),
     "compare": ("compare", "compare"),
     "gate": ("gate", "gate"),
+    "score": ("score", "score"),
     "merge": ("merge", "merge"),
 }
 

@@ -43,7 +43,12 @@ def _as_json(plan: Plan, cost: Estimate) -> dict[str, object]:
         "layers": plan.models.n_layers,
         "models": {ref.name: ref.digest for ref in (plan.models.base_ref, *plan.models.source_refs)},
         "skills": {
-            name: {"search": len(skill.half("search")), "held_out": len(skill.half("held_out")), "hash": skill.hash}
+            name: {
+                "search": len(skill.half("search")),
+                "held_out": len(skill.half("held_out")),
+                "hash": skill.hash,
+                "sandbox": skill.scorer.isolation(),
+            }
             for name, skill in plan.skills.items()
         },
         "engine": dict(zip(("name", "why"), chosen_engine(plan.config.engine), strict=True)),
@@ -80,6 +85,9 @@ def _print(plan: Plan, cost: Estimate, budget: int) -> None:
     for name, skill in plan.skills.items():
         items.add_row(name, skill.scorer.name, str(len(skill.half("search"))), str(len(skill.half("held_out"))))
     console.print(items)
+    for name, skill in plan.skills.items():
+        if (isolation := skill.scorer.isolation()) is not None:
+            console.print(f"{name}: answers are run; sandbox: {isolation}", highlight=False)
     for gate in cost.gates:
         console.print(
             f"gate {gate.gate}: {gate.held_out} held-out items; about {gate.needed} show it for a merge as good as the "

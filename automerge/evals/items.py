@@ -12,6 +12,7 @@ from typing import Any, Literal
 from automerge.engine.base import Message
 from automerge.errors import SkillError
 from automerge.evals.rows import Row, load_rows
+from automerge.evals.scorers import Scorer
 from automerge.evals.skill import Skill
 from automerge.evals.template import render
 
@@ -41,7 +42,7 @@ def load_items(skill: Skill) -> list[Item]:
     items: dict[str, Item] = {}
     for number, row in enumerate(load_rows(skill.data), start=1):
         place = f"{skill.name}: row {number} of {where}"
-        item = _item(skill, row, place, target_needed=scorer.needs_target)
+        item = _item(skill, row, place, scorer)
         if (problem := scorer.check_target(item.target)) is not None:
             raise SkillError(f"{problem}: {item.target[:80]!r}", where=place)
         if item.id in items and skill.data.id is not None:
@@ -50,9 +51,11 @@ def load_items(skill: Skill) -> list[Item]:
     return list(items.values())
 
 
-def _item(skill: Skill, row: Row, where: str, target_needed: bool) -> Item:
+def _item(skill: Skill, row: Row, where: str, scorer: Scorer) -> Item:
     prompt = _prompt(skill, row, where)
-    target = render(skill.target, row, where) if target_needed else ""
+    target = scorer.target_of(row, where)
+    if target is None:
+        target = render(skill.target, row, where) if scorer.needs_target else ""
     if skill.data.id is None:
         identity = _sha256(json.dumps([prompt, target], ensure_ascii=False))[:16]
     elif row.get(skill.data.id) is None:

@@ -82,6 +82,10 @@ class LoadedSkill:
 def prepare(skill: Skill, seed: int) -> LoadedSkill:
     """Loads, checks and splits a skill's items. Raises SkillError and ConfigError; needs no engine."""
     scorer = skill.make_scorer()
+    try:
+        scorer.isolation()
+    except SkillError as error:
+        raise SkillError(error.message, where=skill.name, hint=error.hint) from error
     where = f"{skill.name}: {skill.data.path or skill.data.hub}"
     split = choose(load_items(skill), skill.items.search, skill.items.held_out, seed, where=where)
     content = {

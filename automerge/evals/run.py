@@ -153,7 +153,8 @@ def _score(
     """The scores of a block, and those of them the store lacks."""
     known = store.scores(keys, skill.name)
     places = [(key, bytes.fromhex(question.scorer_hash)) for key, question in zip(keys, block, strict=True)]
-    todo = [index for index, place in enumerate(places) if place not in known]
+    # What could not be scored then (a sandbox that failed) may be now.
+    todo = [index for index, place in enumerate(places) if place not in known or known[place][0].value is None]
     fresh = skill.scorer.score_block(
         [answers[keys[index]] for index in todo], [block[index].item.target for index in todo]
     )
@@ -163,7 +164,7 @@ def _score(
     lacking = [
         Scored(*place, skill.name, question.item.id, score)
         for place, question, score in zip(places, block, scores, strict=True)
-        if not known.get(place, (None, False))[1]
+        if place not in known or not known[place][1] or known[place][0].value is None
     ]
     return scores, lacking
 

@@ -97,14 +97,19 @@ class AnswerStore:
     # --- writing -------------------------------------------------------------------------------------------------
 
     def write(self, answers: Iterable[Stored], scores: Iterable[Scored]) -> None:
-        """Adds answers and scores in one transaction. An answer or score that is there already stays as it is."""
+        """Adds answers and scores in one transaction. An answer or score that is there already stays as it is; what was
+        unscored may be scored."""
         answer_rows = [answer.row() for answer in answers]
         score_rows = [score.row() for score in scores]
         if not answer_rows and not score_rows:
             return
         with self._explained(), self._transaction():
             self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?)", answer_rows)
-            self._db.executemany("INSERT OR IGNORE INTO scores VALUES (?,?,?,?,?,?)", score_rows)
+            self._db.executemany(
+                "INSERT INTO scores VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE "
+                "SET value = excluded.value, detail = excluded.detail WHERE scores.value IS NULL",
+                score_rows,
+            )
 
     # --- reading -------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from tests.cli.world import SOURCES, Done, make_world, run
 from tests.tiny import lora_of
 
 Command = Callable[..., Done]
-COMMANDS = ("search", "check", "trials", "show", "export", "eval", "compare", "gate", "merge")
+COMMANDS = ("search", "check", "trials", "show", "export", "eval", "compare", "gate", "score", "merge")
 BASELINES = ["base", *SOURCES, "plain_average", "task_arithmetic", "dare_0.5", "dare_0.9"]
 
 

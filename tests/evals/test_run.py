@@ -14,9 +14,10 @@ import pytest
 from automerge.engine.fake import FakeEngine
 from automerge.errors import EngineError, SkillError, StudyError
 from automerge.evals import AnswerStore, evaluate, evaluate_all, mean
+from automerge.evals.scorers.numeric import Numeric
 from automerge.evals.store import APPLICATION_ID
 from automerge.evals.stored import Stored
-from automerge.records import LogLikelihood
+from automerge.records import LogLikelihood, Score
 from tests.evals.helpers import calculator, loaded, serving
 
 
@@ -267,3 +268,22 @@ def test_what_is_stored_first_stands() -> None:
     for value in (-1.0, -2.0):
         store.write([Stored(key, "c", "p", "t", LogLikelihood((value,)), 0.1)], [])
     assert store.answers([key]) == {key: LogLikelihood((-1.0,))}
+
+
+def test_what_was_unscored_is_scored_later_and_then_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox that failed once leaves no hole for ever; a score stays as it is."""
+    engine, checksum = serving(FakeEngine(calculator))
+    skill, path = loaded(tmp_path), tmp_path / "answers.db"
+    right, first = Numeric.score_text, skill.split.search[0].target
+    for value in (None, 0.25, 0.5):
+        with monkeypatch.context() as patch, AnswerStore(path) as store:
+            patch.setattr(
+                Numeric,
+                "score_text",
+                lambda self, text, target, value=value: Score(value) if text == first else right(self, text, target),
+            )
+            results = evaluate(engine, checksum, skill, "search", store)
+            wanted = 0.25 if value == 0.5 else value
+            assert [r.score.value for r in results if r.answer == first] == [wanted]
+            assert [r.score.value for r in store.results(checksum, "sums") if r.answer == first] == [wanted]
+    assert asked(engine) == [4, 4, 2]

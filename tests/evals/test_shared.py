@@ -12,7 +12,14 @@ from automerge.evals.scorers import make_scorer
 from automerge.records import Completion
 
 SHARED = Path(os.environ.get("AUTOMERGE_SHARED", Path(__file__).parents[3] / "shared")).absolute()
-FILES = {"gsm8k": "gsm8k_test", "svamp": "svamp_test", "mbpp": "mbpp_test", "writing": "writing_self_instruct"}
+FILES = {
+    "gsm8k": "gsm8k_test",
+    "svamp": "svamp_test",
+    "mbpp": "mbpp_test",
+    "mbpp_likelihood": "mbpp_test",
+    "humaneval": "humaneval",
+    "writing": "writing_self_instruct",
+}
 
 pytestmark = [
     pytest.mark.shared,
@@ -29,9 +36,12 @@ def real(name: str, **changes: Any) -> LoadedSkill:
 def test_real_items_load_and_split(name: str) -> None:
     skill = real(name)
     assert len(skill.split.search) == skill.skill.items.search
-    assert len(skill.split.held_out) >= 86
+    assert len(skill.split.held_out) >= (86 if name != "humaneval" else 18)
     for item in skill.split.search + skill.split.held_out:
-        assert isinstance(item.prompt, tuple) and item.prompt[-1]["role"] == "user"
+        if name == "humaneval":
+            assert item.prompt == item.fields["prompt"]
+        else:
+            assert isinstance(item.prompt, tuple) and item.prompt[-1]["role"] == "user"
         assert "<<" not in item.target or name != "gsm8k"
 
 
@@ -59,3 +69,11 @@ def test_gsm8k_solutions_score_themselves_right() -> None:
     skill = prepare(load_skill(use, folder=Path()), seed=0)
     for item in skill.split.search + skill.split.held_out:
         assert skill.scorer.score(Completion(item.target, 1, "stop"), item.target).value == 1, item.target
+
+
+@pytest.mark.parametrize(("name", "answer"), [("mbpp", "[BEGIN]\n{code}\n"), ("humaneval", "{canonical_solution}")])
+def test_published_solutions_pass_in_the_form_the_prompt_asks_for(name: str, answer: str) -> None:
+    skill = real(name, items={"search": 12, "held_out": 0})
+    answers = [Completion(answer.format(**item.fields), 1, "stop") for item in skill.split.search]
+    scores = skill.scorer.score_block(answers, [item.target for item in skill.split.search])
+    assert [score.value for score in scores] == [1.0] * 12, scores

@@ -1,12 +1,13 @@
 """Scorers: how good one answer is. One file a scorer; importing this package registers them all."""
 
-from automerge.evals.scorers import choice, constraints, contains, exact, likelihood, numeric, pattern
+from automerge.evals.scorers import choice, code, constraints, contains, exact, likelihood, numeric, pattern
 from automerge.evals.scorers.base import Answer, Scorer, make_scorer, names
 
 __all__ = [
     "Answer",
     "Scorer",
     "choice",
+    "code",
     "constraints",
     "contains",
     "exact",

@@ -33,6 +33,15 @@ class Scorer(ABC):
         """False where the parameters alone say what is right."""
         return True
 
+    def isolation(self) -> str | None:
+        """How what an answer runs is contained; None for a scorer that runs nothing. Raises SkillError where this
+        machine has no sandbox for it."""
+        return None
+
+    def target_of(self, row: Mapping[str, Any], where: str) -> str | None:
+        """The gold answer, made of a row's fields; None: the skill's `target` template says it. Raises SkillError."""
+        return None
+
     def check_target(self, target: str) -> str | None:
         """What is wrong with a gold answer, or None: found when items are loaded, not after generating."""
         return None if target.strip() else "the target is empty"

@@ -1,0 +1,115 @@
+"""`automerge score --skill FILE --answers ANSWERS.jsonl`: scores answers made elsewhere. No engine, no model."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from automerge.cli.options import AsJson
+from automerge.errors import SkillError
+from automerge.evals.items import load_items
+from automerge.evals.skill import load_skill
+from automerge.records import Completion, Score
+
+MAX_NAMED = 5  # ids listed in a message
+
+
+def score(
+    skill: Annotated[str, typer.Option("--skill", help="A skill: a YAML file, or the name of a shipped one.")],
+    answers: Annotated[Path, typer.Option("--answers", help="JSONL: an object with id and answer a line.")],
+    as_json: AsJson = False,
+) -> None:
+    """Score answers made elsewhere, item by item; every item of the skill needs one."""
+    loaded = load_skill(skill, folder=Path())
+    scorer = loaded.make_scorer()
+    if scorer.needs == "likelihood":
+        raise SkillError("a likelihood is a model's, not an answer's", where=loaded.name, hint="Use `automerge eval`.")
+    scorer.isolation()
+    items = {item.id: item for item in load_items(loaded)}
+    given = _read(answers)
+    _check_ids(list(items), list(given), str(answers), loaded.name)
+    found = scorer.score_block(
+        [Completion(text, 0, "stop") for text in given.values()], [items[i].target for i in given]
+    )
+    if as_json:
+        rows = zip(given, found, strict=True)
+        print(json.dumps([{"id": i, "score": score.value, "detail": score.detail} for i, score in rows]))
+    else:
+        _print(loaded.name, list(given), found)
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Item id → answer, in the file's order. Raises SkillError naming the line."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise SkillError(f"cannot read the answers: {error.strerror}", where=str(path)) from error
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}: line {number}"
+        identity, text = _parse(line, where)
+        if identity in found:
+            raise SkillError(f"a second answer for the id {identity!r}", where=where)
+        found[identity] = text
+    if not found:
+        raise SkillError("there are no answers", where=str(path), hint='Write {"id": …, "answer": "…"}, one a line.')
+    return found
+
+
+def _parse(line: bytes, where: str) -> tuple[str, str]:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise SkillError("not valid UTF-8", where=where, hint="Save the file as UTF-8.") from error
+    except (ValueError, RecursionError) as error:
+        raise SkillError(f"not valid JSON: {error}", where=where) from error
+    if not isinstance(row, dict) or "id" not in row or "answer" not in row:
+        got = f"the fields {', '.join(map(str, row)) or 'none'}" if isinstance(row, dict) else type(row).__name__
+        raise SkillError(f"expected an object with id and answer, got {got}", where=where)
+    if not isinstance(row["answer"], str) or isinstance(row["id"], bool) or not isinstance(row["id"], str | int):
+        got = f"id {type(row['id']).__name__}, answer {type(row['answer']).__name__}"
+        raise SkillError(
+            f"expected an id that is text or an integer and an answer that is text, got {got}", where=where
+        )
+    return str(row["id"]), row["answer"]
+
+
+def _check_ids(wanted: list[str], given: list[str], where: str, skill: str) -> None:
+    known, answered = set(wanted), set(given)
+    if unknown := [identity for identity in given if identity not in known]:
+        raise SkillError(
+            f"{len(unknown)} ids are not items of {skill}: {_some(unknown)}; its items are {_some(wanted)}",
+            where=where,
+            hint="data.id in the skill names the field that ids are read from; without it an id is a hash of the item.",
+        )
+    if missing := [identity for identity in wanted if identity not in answered]:
+        raise SkillError(
+            f"{len(missing)} of {len(wanted)} items have no answer: {_some(missing)}",
+            where=where,
+            hint='An answer that is empty is written as one: {"id": …, "answer": ""}.',
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:MAX_NAMED]) + (", …" if len(names) > MAX_NAMED else "")
+
+
+def _print(skill: str, names: list[str], found: list[Score]) -> None:
+    from automerge.report.tables import plain_table  # with --json it would be most of what is imported
+
+    table = plain_table(skill)
+    for column in ("id", "score", "detail"):
+        table.add_column(column, overflow="fold")
+    for name, score in zip(names, found, strict=True):
+        value = "unscored" if score.value is None else f"{score.value:.4g}"
+        table.add_row(escape(name), value, escape(score.detail))
+    console = Console()
+    console.print(table)
+    values = [score.value for score in found if score.value is not None]
+    mean = f"mean {sum(values) / len(values):.4f} of {len(values)} scored" if values else "nothing is scored"
+    console.print(f"{mean}, {len(found) - len(values)} unscored", highlight=False)

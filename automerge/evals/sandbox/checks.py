@@ -1,0 +1,143 @@
+"""Tests as written → calls of the program, and what to make of the values they return.
+
+    assert sorted(f([3, 1])) == [1, 3]     the program's sandbox works out  f([3, 1])
+                                           outside, with its value as _0:   sorted(_0) == [1, 3]
+
+A call is sent as its text, so that its arguments may be what only the program defines (`f(Node(1))`). No text that is
+sent says what is expected. Where one of the statements is no assert of this kind, all of them run in a second sandbox,
+which knows the program's functions as calls only.
+"""
+
+import ast
+import builtins
+import sys
+from dataclasses import dataclass
+
+from automerge.evals.sandbox.expressions import CONSTANTS, FUNCTIONS, Unsupported, check_supported, dotted
+
+
+@dataclass(frozen=True)
+class Check:
+    """One assert: its text, the calls to make, and the condition over their values `_0`, `_1`, …"""
+
+    text: str
+    calls: tuple[str, ...]
+    condition: ast.expr
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a program must pass. `setup` runs after the program, beside it; `names` are what the tests take from the
+    program. `checks` None: `setup_of_tests`, `text` and then `last` run in a second sandbox."""
+
+    setup: str
+    setup_of_tests: str
+    text: str
+    last: str
+    names: tuple[str, ...]
+    checks: tuple[Check, ...] | None
+
+
+def read_tests(text: str, setup: str = "", entry_point: str = "") -> Suite:
+    """The tests of an item: assert statements, or with an entry point HumanEval's text that defines check(candidate).
+    Raises SyntaxError, and ValueError where they test nothing."""
+    statements = ast.parse(text).body
+    ast.parse(setup)
+    last, own_setup = "", setup
+    if entry_point:
+        statements = _body_of_check(statements)
+        setup = f"{setup}\ncandidate = {entry_point}\n"
+        last = "check(candidate)"
+    free = _free_names(ast.parse(f"{own_setup}\n{text}\n{last}"))
+    names = tuple(name for name in free if name not in sys.stdlib_module_names) or _tested_builtins(statements)
+    if not names:
+        raise ValueError("they call nothing of the program")
+    modules = [name for name in free if name in sys.stdlib_module_names]
+    imports = "".join(f"import {name}\n" for name in modules)
+    return Suite(setup, imports + own_setup, text, last, names, _checks(statements, frozenset(names)))
+
+
+def _body_of_check(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements of check(), after those beside it that do more than describe."""
+    bodies = [part.body for part in statements if isinstance(part, ast.FunctionDef) and part.name == "check"]
+    if len(bodies) != 1:
+        raise ValueError("with an entry point, expected one function check(candidate)")
+    beside = [part for part in statements if not isinstance(part, ast.FunctionDef) or part.name != "check"]
+    described = [part for part in beside if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "METADATA"]
+    return [*(part for part in beside if part not in described), *bodies[0]]
+
+
+def _free_names(tree: ast.Module) -> list[str]:
+    """Names that are used and nowhere bound, in order of their first use."""
+    used: dict[str, None] = {}
+    bound: set[str] = set(dir(builtins))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Load):
+                used.setdefault(node.id)
+            else:
+                bound.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            bound.add(node.name)
+    # check's own parameter is bound there, but the last statement takes it from the program.
+    own = (
+        {"candidate"}
+        if any(isinstance(node, ast.arg) and node.arg == "candidate" for node in ast.walk(tree))
+        else set()
+    )
+    return [name for name in used if name not in bound or name in own]
+
+
+def _tested_builtins(statements: list[ast.stmt]) -> tuple[str, ...]:
+    """Tests that call nothing but built-in names test a function of such a name (MBPP has a `sum`)."""
+    found: dict[str, None] = {}
+    for statement in statements:
+        test = statement.test if isinstance(statement, ast.Assert) else None
+        call = test.left if isinstance(test, ast.Compare) else test
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+            found[call.func.id] = None
+    return tuple(found)
+
+
+def _checks(statements: list[ast.stmt], names: frozenset[str]) -> tuple[Check, ...] | None:
+    found = []
+    for statement in statements:
+        if isinstance(statement, ast.Assert):
+            rewriter = _Rewriter(names)
+            condition = rewriter.visit(ast.parse(ast.unparse(statement.test), mode="eval").body)
+            try:
+                check_supported(condition, dict.fromkeys(f"_{index}" for index in range(len(rewriter.calls))))
+            except Unsupported:
+                return None
+            found.append(Check(ast.unparse(statement.test), tuple(rewriter.calls), condition))
+        elif not isinstance(statement, ast.Pass) and not (
+            isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant | ast.Name)
+        ):
+            return None
+    return tuple(found)
+
+
+class _Rewriter(ast.NodeTransformer):
+    """Takes out the calls of the program and leaves `_0`, `_1`, … in their place."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+        self.calls: list[str] = []
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        name = dotted(node.func)
+        if name.split(".")[0] in self.names:
+            self.calls.append(ast.unparse(node))
+            return ast.Name(f"_{len(self.calls) - 1}", ast.Load())
+        if name in FUNCTIONS:
+            self.generic_visit(node)
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        return node if dotted(node) in CONSTANTS else self.generic_visit(node)  # type: ignore[return-value]

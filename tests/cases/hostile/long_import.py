@@ -1,0 +1,3 @@
+# the definition itself never ends
+while True: pass
+def add(a, b): return a + b
