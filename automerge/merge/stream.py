@@ -1,7 +1,8 @@
 """The merge: a recipe and open models in, one merged tensor after another out, checksummed in the same pass.
 
 It knows no engine and no file format. Tensors are merged in batches, one call of the kernel each; peak extra memory is
-one batch: what goes out of it and, in fp32, what adapters change of it. The bytes depend on the recipe and the models'
+one batch: what goes out of it and, in fp32, what adapters change of it; and the one before, while the receiver holds a
+tensor of it. The bytes depend on the recipe and the models'
 content alone: elements are independent of each other, so neither batches nor threads can be seen in them.
 """
 
