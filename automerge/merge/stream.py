@@ -2,8 +2,8 @@
 
 It knows no engine and no file format. Tensors are merged in batches, one call of the kernel each; peak extra memory is
 one batch: what goes out of it and, in fp32, what adapters change of it; and the one before, while the receiver holds a
-tensor of it. The bytes depend on the recipe and the models'
-content alone: elements are independent of each other, so neither batches nor threads can be seen in them.
+tensor of it. The bytes depend on the recipe and the models' content alone: elements are independent of each other, so
+neither batches nor threads can be seen in them.
 """
 
 from collections.abc import Iterator
@@ -112,7 +112,8 @@ class Merge:
         """
         self.totals = []
         batches = list(self._batches())
-        pool = Pool(max((sum(self._room(name) for name in batch) for batch in batches), default=0))
+        largest = max((sum(self._room(name) for name in batch) for batch in batches), default=0)
+        pool = Pool(largest if self._share is None else 0)
         try:
             for batch in batches:
                 loan = pool.lend()

@@ -35,8 +35,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def vllm_family(root: Path, dtype: torch.dtype = torch.bfloat16, tied: bool = False) -> Models:
-    """A base, two fine-tunes and an adapter, with heads of 32 dimensions: the CPU build has no smaller ones."""
-    base = tiny_llama(root / "base", seed=7, hidden=128, dtype=dtype, tied=tied)
+    """A base, two fine-tunes and an adapter, with heads of 32 dimensions, for the CPU build has no smaller ones, and
+    enough words for it to pack the head."""
+    base = tiny_llama(root / "base", seed=7, hidden=128, vocab=256, dtype=dtype, tied=tied)
     sources = {
         "full": fine_tune_of(base, root / "full", 1, scale=1.0),
         "other": fine_tune_of(base, root / "other", 2, scale=1.0),
