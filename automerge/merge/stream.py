@@ -112,8 +112,7 @@ class Merge:
         """
         self.totals = []
         batches = list(self._batches())
-        largest = max((sum(self._room(name) for name in batch) for batch in batches), default=0)
-        pool = Pool(largest if self._share is None else 0)
+        pool = Pool(max((sum(self._room(name) for name in batch) for batch in batches), default=0))
         try:
             for batch in batches:
                 loan = pool.lend()
@@ -180,12 +179,13 @@ class Merge:
         return torch.Size(self.shapes[name]).numel() * self.dtype.itemsize
 
     def _room(self, name: str) -> int:
-        return room(torch.Size(self.shapes[name]).numel(), self.dtype)
+        n = torch.Size(self.shapes[name]).numel()
+        return room(n if self._share is None else self._share.room(n)[0], self.dtype)
 
     def _piece(self, name: str, loan: Loan | None = None) -> _Piece:
         view = self._view(name)
         size, device = (view.n, view.base.device) if self._share is None else self._share.room(view.n)
-        if loan is None or self._share is not None or device.type != "cpu":
+        if loan is None or device.type != "cpu":
             out = torch.empty(size, dtype=self.dtype, device=device)
         else:
             out = loan.cut(size, self.dtype)
