@@ -27,6 +27,7 @@ COMMANDS = {  # name → file and function
     "trials": ("trials", "trials"),
     "show": ("show", "show"),
     "export": ("export", "export"),
+    "verify": ("verify", "verify"),
     "eval": ("evaluate", "evaluate_models"),
     "compare": ("compare", "compare"),
     "gate": ("gate", "gate"),

@@ -45,8 +45,14 @@ def export(
     row, record = find_row(study_rows(opened.study), trial)
     recipe = parse_recipe(record.recipe)
     card = model_card(folder.name, row.label, recipe, record, verdict, __version__)
+    about = opened.folder.read_about()
     written = write_checkpoint(
-        recipe, models_of(recipe), folder, expected_checksum=record.checksum, extra_files={"README.md": card}
+        recipe,
+        models_of(recipe),
+        folder,
+        expected_checksum=record.checksum,
+        provenance={**about, "candidate": row.label, "verdict": verdict.outcome if verdict else None},
+        extra_files={"README.md": card},
     )
     if as_json:
         summary = {"out": str(folder), "trial": row.label, "checksum": written.checksum, "bytes": written.bytes}

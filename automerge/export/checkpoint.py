@@ -12,19 +12,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from automerge.errors import ConfigError, ExportError, SourceError
 from automerge.export.safetensors_stream import SafetensorsStream
+from automerge.export.verify import PROVENANCE, RECIPE, stored_sums
 from automerge.merge import Merge, Models
-from automerge.merge.checksum import ModelSum
-from automerge.merge.kernels.cpu_sum import tensor_sum
 from automerge.merge.mergekit.write import to_mergekit
-from automerge.merge.sources.checkpoint import Checkpoint
 from automerge.merge.sources.folder import INDEX, SINGLE, read_json
 from automerge.merge.vocabulary.merged import GENERATION
 from automerge.merge.vocabulary.tokenizers import TOKENIZER_FILES
 from automerge.recipe import Recipe
 from automerge.records import Applied
+from automerge.study.made_with import made_with
 
 MAX_SHARD_BYTES = 2_000_000_000
 HELD_BYTES = 16 << 20  # merged tensors written before what was read for them is given back
@@ -38,11 +38,13 @@ def write_checkpoint(
     out: Path,
     *,
     expected_checksum: str | None,
+    provenance: Mapping[str, Any] | None = None,
     extra_files: Mapping[str, str] | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     progress: Progress | None = None,
 ) -> Applied:
-    """Merges into the folder `out`, which must not exist or be empty; `extra_files` are name → text, e.g. README.md.
+    """Merges into the folder `out`, which must not exist or be empty. `provenance` is what provenance.json says beside
+    the checksum and what wrote it; `extra_files` are name → text, e.g. README.md.
 
     Raises ExportError where it cannot be written, or where the checksum is not the expected one (None expects none);
     ConfigError, SourceError or MergeError as the merge does. Whatever is raised, nothing is left behind.
@@ -59,6 +61,8 @@ def write_checkpoint(
             message = f"the merge's checksum is {merge.checksum}, expected {expected_checksum}: nothing was written"
             raise ExportError(message, where=str(out), hint="What would ship is not what was scored. Score it anew.")
         _write_small_files(recipe, models, part, extra_files or {})
+        about = {"checksum": merge.checksum, "recipe": recipe.hash, "written_with": made_with(), **(provenance or {})}
+        _write(part / PROVENANCE, json.dumps(about, indent=2))
         tell("verifying")
         _verify(part, merge.checksum)
         _finish(part, out)
@@ -139,7 +143,7 @@ def _write_small_files(recipe: Recipe, models: Models, part: Path, extra_files: 
     }
     config["dtype"] = recipe.dtype
     _write(part / "config.json", json.dumps(config, indent=2))
-    _write(part / "recipe.json", recipe.to_json())
+    _write(part / RECIPE, recipe.to_json())
     with suppress(ConfigError):  # recipe.json says it all; this is for those who use mergekit
         _write(part / MERGEKIT, to_mergekit(recipe, models))
     generation = models.generation_config(recipe)
@@ -166,12 +170,8 @@ def _copy_without_code(source: Path, target: Path) -> None:
 
 def _verify(part: Path, checksum: str) -> None:
     """Reads the weights back through the safetensors library, and recomputes the checksum."""
-    sums = ModelSum()
     try:
-        written = Checkpoint(part)
-        for name in written.names:
-            sums.add(tensor_sum(name, written.stored(name)))
-            written.give_back()
+        sums = stored_sums(part)
     except SourceError as error:
         raise ExportError(f"what was written cannot be read: {error.message}", where=str(part)) from error
     if sums.hexdigest() != checksum:

@@ -2,15 +2,18 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from automerge.config import SearchConfig
 from automerge.errors import StudyBusy, StudyError
+from automerge.recipe import ModelRef
+from automerge.study.made_with import made_with
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,26 @@ class StudyFolder:
                 f"cannot write there: {error.strerror}", where=str(self.path), hint="Name another folder with --out."
             ) from error
 
+    def write_about(self, config: SearchConfig, models: Sequence[ModelRef]) -> None:
+        """study.json: see read_about. Versions and hardware that are new are added to those of earlier runs."""
+        made: list[dict[str, str]] = []
+        with suppress(StudyError):
+            made = self.read_about()["made_with"]
+        now = made_with()
+        about = {
+            "study": config.name,
+            "config": json.loads(config.model_dump_json()),
+            "models": [asdict(ref) for ref in models],
+            "made_with": made if now in made else [*made, now],
+        }
+        write_atomically(self.about, json.dumps(about, indent=2))
+
     def read_about(self) -> dict[str, Any]:
-        """study.json: `study`, its name, and `config`. Raises StudyError where the folder holds no study."""
+        """study.json: `study`, its name, `config`, `models` (name, path, digest) and `made_with`, the versions and
+        hardware of each of its runs. Raises StudyError where the folder holds no study."""
         try:
             about: dict[str, Any] = json.loads(self.about.read_text(encoding="utf-8"))
-            return {key: about[key] for key in ("study", "config")}
+            return {key: about[key] for key in ("study", "config", "models", "made_with")}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StudyError(
                 "no study in this folder",

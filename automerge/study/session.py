@@ -76,8 +76,7 @@ def run_search(
     with folder.locked(), storage_failures(url):
         study = open_study(plan.config.name, url, create=True)
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
-        about = {"study": plan.config.name, "config": json.loads(plan.config.model_dump_json())}
-        write_atomically(folder.about, json.dumps(about, indent=2))
+        folder.write_about(plan.config, [plan.models.base_ref, *plan.models.source_refs])
         with _bench(plan, folder, listen, start, study) as bench:
             search = Search(study, plan.space, bench, listen)
             search.run(budget)

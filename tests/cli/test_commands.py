@@ -14,7 +14,7 @@ from tests.cli.world import SOURCES, Done, make_world, run
 from tests.tiny import lora_of
 
 Command = Callable[..., Done]
-COMMANDS = ("search", "check", "trials", "show", "export", "eval", "compare", "gate", "score", "merge")
+COMMANDS = ("search", "check", "trials", "show", "export", "verify", "eval", "compare", "gate", "score", "merge")
 BASELINES = ["base", *SOURCES, "plain_average", "task_arithmetic", "dare_0.5", "dare_0.9"]
 
 
@@ -174,6 +174,22 @@ def test_export_of_what_was_promoted(promoted: Study, automerge: Command) -> Non
     assert again.json["checksum"] == done.json["checksum"]
     assert Path("again/model.safetensors").read_bytes() == Path("merged/model.safetensors").read_bytes()
     assert read_recipe(Path("again/recipe.json")) == recipe
+
+    about = json.loads(Path("merged/provenance.json").read_text())
+    assert (about["candidate"], about["verdict"]) == (verdict["winner"], "PROMOTED")
+    assert {model["name"] for model in about["models"]} == {"base", *SOURCES} and about["made_with"][0]["torch"]
+    verified = automerge("verify", "merged", "--json")
+    assert (verified.code, verified.json["checksum"], verified.json["recorded"]) == (0, done.json["checksum"], True)
+
+
+def test_verify_names_what_differs(promoted: Study, automerge: Command) -> None:
+    assert automerge("export", "--out", promoted.out, "merged").code == 0
+    assert "are what the folder holds" in automerge("verify", "merged").out
+    weights = Path("merged/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-2] + b"\0\1")
+    done = automerge("verify", "merged")
+    assert done.code == 1 and "provenance.json records checksum" in done.message
+    assert automerge("verify", "merged", "--model", "base").message.endswith("expected NAME=PATH, got 'base'")
 
 
 def test_export_of_any_trial_or_baseline(rejected: Study, automerge: Command) -> None:
