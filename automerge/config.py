@@ -20,6 +20,7 @@ from automerge.errors import ConfigError
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _PACKAGE = Path(__file__).parent
 M = TypeVar("M", bound=BaseModel)
+MAX_VALUES = 100_000  # of one file, far more than any config needs
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -39,14 +40,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         problem = (error.problem or "malformed").splitlines()[0]
         raise ConfigError(f"line {line}: not valid YAML: {problem}", where=str(path)) from error
-    except (YAMLError, ValueError) as error:  # ValueError: a date or tagged number that is none
+    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or tagged number that is none
         raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
     if not isinstance(data, dict):
         raise ConfigError(f"expected a mapping of keys, got {type(data).__name__}", where=str(path))
     try:
+        if (size := _size(data, {})) > MAX_VALUES:
+            raise ConfigError(f"expected at most {MAX_VALUES:,} values, got {size:,}, aliases counted", where=str(path))
         return {str(key): _interpolate(value, f"{path}: {key}") for key, value in data.items()}
     except RecursionError as error:
         raise ConfigError("not valid here: an alias contains itself, or too many levels", where=str(path)) from error
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """Values in all, an alias's as often as it is named: few lines of aliases can stand for billions."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 1 + sum(
+            _size(entry, known) for entry in (value.values() if isinstance(value, dict) else value)
+        )
+    return known[id(value)]
 
 
 def _interpolate(value: Any, where: str) -> Any:
@@ -74,7 +88,7 @@ def find_shipped(kind: str, name: str) -> Path:
     """The file `<kind>/<name>.yaml` (kind: search_spaces or evals) of the installed package or of its repository."""
     folders = [_PACKAGE / "shipped" / kind, _PACKAGE.parent / kind]
     for folder in folders:
-        if (folder / f"{name}.yaml").is_file():
+        if os.path.isfile(folder / f"{name}.yaml"):
             return folder / f"{name}.yaml"
     names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     near = difflib.get_close_matches(name, names, n=1)
@@ -377,15 +391,16 @@ def _known(names: Any, allowed: Any, where: str) -> None:
 
 def locate(text: str, folder: Path) -> str:
     """A model or data locator: an existing path (relative ones start at `folder`) made absolute, else left as it is."""
-    path = Path(text).expanduser()
-    absolute = path if path.is_absolute() else folder / path
-    return str(absolute.resolve()) if absolute.exists() or text.startswith((".", "/", "~")) else text
+    path = folder / os.path.expanduser(text)
+    if os.path.exists(path):
+        return str(path.resolve())
+    return os.path.abspath(path) if text.startswith((".", "/", "~")) else text
 
 
 def load_search(use: str) -> SearchConfig:
     """A search space by path or by the name of a shipped one, its model paths made absolute."""
     path = Path(use)
-    if not path.is_file():
+    if not os.path.isfile(path):
         if path.suffix in (".yaml", ".yml") or path.parent != Path():
             raise ConfigError("no such file", where=use)
         path = find_shipped("search_spaces", use)

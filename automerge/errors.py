@@ -15,14 +15,23 @@
 A message says what was expected and what came. `where` names the file, key or tensor; `hint` says what to do.
 """
 
+import re
+
+# What a stranger's file holds is quoted; a message stays one screen all the same. A path is shorter than this.
+_LONG = re.compile(r"\S{1000,}")
+
+
+def _shortened(text: str) -> str:
+    return _LONG.sub(lambda word: f"{word[0][:100]}… ({len(word[0])} characters)", text)
+
 
 class AutomergeError(Exception):
     """The root of the tree. Printed as one screen by the command line, without a traceback."""
 
     def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.where = where
+        self.message = _shortened(message)
+        self.where = where and _shortened(where)
         self.hint = hint
 
     def __str__(self) -> str:

@@ -247,7 +247,7 @@ def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
             vocabulary=_vocabulary(data["vocabulary"]) if "vocabulary" in data else None,
             chat_template=str(data.get("chat_template", "")),
         )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OverflowError) as error:
         kind = f"missing key {error}" if isinstance(error, KeyError) else str(error)
         raise ConfigError(f"not a recipe: {kind}", where=where, hint="Expected JSON as in recipe.json.") from error
 

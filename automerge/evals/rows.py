@@ -5,6 +5,7 @@ the hub go through `datasets`.
 """
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ def load_rows(data: Data) -> list[Row]:
         rows, where = _from_hub(data), str(data.hub)
     else:
         path, where = Path(data.path), data.path
-        if not path.is_file():
-            what = "expected a file, got a folder" if path.is_dir() else "no such file"
+        if not os.path.isfile(path):
+            what = "expected a file, got a folder" if os.path.isdir(path) else "no such file"
             raise SkillError(what, where=where, hint="data.path is relative to the skill's own YAML file.")
         if path.suffix not in (".jsonl", ".json", ".parquet"):
             raise SkillError(f"expected .jsonl, .json or .parquet, got {path.suffix or 'no suffix'}", where=where)

@@ -9,6 +9,7 @@ sampling: {max_tokens: 48}
 items: {search: 64, held_out: 200}             # held_out: all = the rest
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -143,12 +144,12 @@ def load_skill(use: str | Path | Mapping[str, Any], *, folder: Path, name: str |
 
 
 def _find(use: str, folder: Path) -> Path:
-    asked = Path(use).expanduser()
+    asked = Path(os.path.expanduser(use))
     if not asked.name:
         raise ConfigError(f"expected the name or the path of a skill, got {use!r}", where=str(folder))
     names = [asked] if asked.suffix in (".yaml", ".yml") else [asked.with_name(f"{asked.name}.yaml"), asked]
     for candidate in (start / name for name in names for start in (folder, Path("evals"), Path())):
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     if asked.suffix in (".yaml", ".yml"):
         raise ConfigError("no such skill file", where=use, hint=f"Looked in {folder}, ./evals and the current folder.")

@@ -17,7 +17,7 @@ from automerge.merge.layout import count_layers, in_order
 from automerge.merge.sources.checkpoint import Checkpoint
 from automerge.merge.sources.compat import check_fits, check_vocabularies, merged_shapes
 from automerge.merge.sources.digest import digest
-from automerge.merge.sources.folder import ADAPTER_CONFIG, is_adapter
+from automerge.merge.sources.folder import ADAPTER_CONFIG, is_adapter, read_bytes
 from automerge.merge.sources.locate import locate
 from automerge.merge.sources.lora import LoraAdapter
 from automerge.merge.sources.lora_vocabulary import adapted_shapes
@@ -240,7 +240,7 @@ def _spoken(recipe: Recipe) -> tuple[Any, ...]:
 
 
 def _bytes(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
+    return read_bytes(path) if path.exists() else None
 
 
 def _files(source: Checkpoint | LoraAdapter) -> list[Path]:

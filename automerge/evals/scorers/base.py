@@ -102,7 +102,7 @@ def names() -> list[str]:
 def make_scorer(spec: Mapping[str, Any], where: str) -> Scorer:
     """The scorer of `{type: NAME, …parameters}`. Raises ConfigError for an unknown type or parameter."""
     kind = spec.get("type")
-    if kind not in _SCORERS:
+    if not isinstance(kind, str) or kind not in _SCORERS:
         near = difflib.get_close_matches(str(kind), names(), n=1)
         meant = f" (did you mean {near[0]!r}?)" if near else ""
         what = f"unknown type {kind!r}{meant}" if kind is not None else "key 'type' is missing"

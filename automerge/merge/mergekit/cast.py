@@ -4,6 +4,7 @@ mergekit knows models by path alone. Here each gets the name of its folder or re
 and where the order of three or more is not that of their names, for sums are taken in the order of the names.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,5 +127,5 @@ def _locator(model: ModelName, frame: ModelName, folder: Path, where: str) -> st
 
 def _path(text: str, folder: Path) -> str:
     """A folder from where the command runs, as mergekit takes it, or from the config's folder; else a hub id."""
-    here = Path(text).expanduser()
-    return str(here.resolve()) if here.is_dir() else locate(text, folder)
+    here = os.path.expanduser(text)
+    return os.path.realpath(here) if os.path.isdir(here) else locate(text, folder)

@@ -4,6 +4,7 @@ A parameter's setting is a number, switch or word; a list of them, which is a gr
 [{filter, value}], the first that fits a tensor's name.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,7 +57,7 @@ def _joined(path: str, revision: str) -> str:
 
 
 def _split(text: str) -> dict[str, str]:
-    if Path(text).expanduser().is_dir():  # a folder may have any name
+    if os.path.isdir(os.path.expanduser(text)):  # a folder may have any name
         return {"path": text}
     path, plus, lora = text.partition("+")
     if plus and (not lora or "+" in lora):
@@ -69,7 +70,7 @@ def _split_one(key: str, given: Any) -> dict[str, str]:
     if isinstance(given, dict):
         return {key: str(given.get("path", "")), f"{prefix}revision": str(given.get("revision") or "")}
     path, _, revision = str(given).partition("@")
-    if revision and Path(str(given)).expanduser().is_dir():
+    if revision and os.path.isdir(os.path.expanduser(str(given))):
         return {key: str(given)}
     return {key: path, f"{prefix}revision": revision}
 

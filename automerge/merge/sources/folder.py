@@ -13,6 +13,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER = "adapter_model.safetensors"
+MAX_TEXT = 100 << 20  # bytes of a config, index or tokenizer: three times the largest tokenizer of a known model
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -29,21 +30,35 @@ def is_adapter(folder: Path) -> bool:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises SourceError where it is missing or is something else."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        hint = "A model folder holds config.json and safetensors files; an adapter's holds adapter_config.json."
-        raise SourceError(f"{path.name} is missing", where=str(path.parent), hint=hint) from error
-    except (OSError, ValueError) as error:
+        data = json.loads(read_bytes(path).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"cannot be read as JSON: {error}", where=str(path)) from error
     if not isinstance(data, dict):
         raise SourceError(f"expected a JSON object, got a {type(data).__name__}", where=str(path))
     return data
 
 
+def read_bytes(path: Path) -> bytes:
+    """A file beside the weights. Raises SourceError where it is missing, unreadable or far larger than any real one."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_TEXT:
+            message = f"expected at most {MAX_TEXT >> 20} MiB, got {size >> 20}"
+            raise SourceError(message, where=str(path), hint="This is no file of a known kind of model.")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        hint = "A model folder holds config.json and safetensors files; an adapter's holds adapter_config.json."
+        raise SourceError(f"{path.name} is missing", where=str(path.parent), hint=hint) from error
+    except OSError as error:
+        raise SourceError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json, refused where it needs remote code or describes quantised weights."""
     config = read_json(folder / "config.json")
     where = str(folder / "config.json")
+    if not isinstance(config.get("model_type", ""), str):
+        raise SourceError(f"model_type: expected a word, got {config['model_type']!r}", where=where)
     if config.get("auto_map"):
         hint = "Only architectures that transformers itself knows can be merged; code from a model is never run."
         raise SourceError("auto_map: this model needs remote code", where=where, hint=hint)

@@ -1,5 +1,6 @@
 """From what the user wrote to a folder: a local path, or a hub id `owner/name[@revision]`. It opens no weights."""
 
+import os
 import re
 from pathlib import Path
 
@@ -14,10 +15,10 @@ _HUB_ID = re.compile(r"(?P<repo>[\w][\w.-]*/[\w.-]+)(?:@(?P<revision>[\w./-]+))?
 
 def locate(model: str) -> Path:
     """The folder that holds the model, downloaded if need be. Raises SourceError where there is none."""
-    folder = Path(model).expanduser()
-    if model and folder.is_dir():
+    folder = Path(os.path.expanduser(model))
+    if model and os.path.isdir(folder):
         return folder
-    if model and folder.exists():
+    if model and os.path.exists(folder):
         raise SourceError("expected a folder, got a file", where=model, hint="Name the folder that holds it.")
     found = _HUB_ID.fullmatch(model)
     if found is None:

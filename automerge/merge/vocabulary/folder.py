@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from automerge.errors import SourceError
 from automerge.merge.sources.digest import cache_folder
-from automerge.merge.sources.folder import read_json
+from automerge.merge.sources.folder import read_bytes, read_json
 from automerge.merge.vocabulary.tokenizers import (
     ADDED,
     FAST,
@@ -33,7 +33,7 @@ Files = dict[str, bytes]
 
 def files_of(folder: Path) -> Files:
     """The tokenizer's files of a model's folder, by name."""
-    return {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
+    return {name: read_bytes(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
 
 
 def with_template(files: Mapping[str, bytes], template: str) -> Files:

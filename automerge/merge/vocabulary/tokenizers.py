@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from automerge.errors import SourceError
-from automerge.merge.sources.folder import read_json
+from automerge.merge.sources.folder import read_bytes, read_json
 
 FAST = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"
@@ -108,13 +108,16 @@ def _fast(folder: Path) -> str:
     path = folder / FAST
     if path.is_file():
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_bytes(path).decode("utf-8")
             core = Tokenizer.from_str(text)
+            known = all(core.token_to_id(token) is not None for token in _named(folder))
+        except SourceError:
+            raise
         except Exception as error:
             raise SourceError(
                 f"cannot be read as a tokenizer: {str(error).splitlines()[0]}", where=str(path)
             ) from error
-        if all(core.token_to_id(token) is not None for token in _named(folder)):
+        if known:
             return text
     return _converted(folder)
 
@@ -163,4 +166,4 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _bytes(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+    return read_bytes(path) if path.is_file() else None
