@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from automerge.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_SECRET = re.compile(r"(?i)(^|_)(token|secret|password|passwd|key|credentials?)$")  # names of what no file may hold
 _PACKAGE = Path(__file__).parent
 M = TypeVar("M", bound=BaseModel)
 MAX_VALUES = 100_000  # of one file, far more than any config needs
@@ -72,6 +73,9 @@ def _interpolate(value: Any, where: str) -> Any:
         return value
 
     def replace(match: re.Match[str]) -> str:
+        if _SECRET.search(match["name"]):
+            hint = "What needs it (the hub, a judge, a database) takes it from the environment by itself."
+            raise ConfigError(f"{match['name']} is a secret, and a study keeps its config", where=where, hint=hint)
         found = os.environ.get(match["name"]) or match["default"]
         if found is None:
             raise ConfigError(
@@ -137,7 +141,7 @@ def validate(model: type[M], data: Any, where: str) -> M:
         for problem in error.errors():
             place = ".".join(str(part) for part in problem["loc"])
             given = "" if isinstance(problem["input"], dict | list) else f" (got {problem['input']!r})"
-            given = "" if problem["type"] in ("unknown_key", "missing") else given
+            given = "" if problem["type"] in ("unknown_key", "missing", "secret") else given
             lines.append(f"{place + ': ' if place else ''}{problem['msg'].removeprefix('Value error, ')}{given}")
         raise ConfigError("; ".join(lines) if len(lines) == 1 else "\n  " + "\n  ".join(lines), where=where) from None
 
@@ -299,6 +303,10 @@ class EngineConfig(Closed):
         taken = sorted(arguments.keys() & TAKEN_ARGUMENTS)
         if taken:
             raise ValueError(f"{', '.join(taken)}: set by automerge itself, and not to be changed")
+        secret = next((key for key in arguments if _SECRET.search(key)), None)
+        if secret is not None:
+            message = "{key}: is a secret, and a study keeps its config; vLLM takes it from the environment"
+            raise PydanticCustomError("secret", message, {"key": secret})
         other = sorted(arguments.keys() & UNSUPPORTED_ARGUMENTS)
         if other:
             raise ValueError(f"{', '.join(other)}: a merge is spread over tensor_parallel_size ranks only")

@@ -56,11 +56,11 @@ def _storage(url: str) -> "RDBStorage | optuna.storages.BaseStorage | str":
 
 
 def _public(url: str) -> str:
-    """The URL without its password."""
+    """The URL without its password, and without its options, which may hold one too."""
     try:
-        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
+        return sqlalchemy.engine.make_url(url).set(query={}).render_as_string(hide_password=True)
     except sqlalchemy.exc.ArgumentError:
-        return url
+        return url.partition("@")[2] or url.partition("?")[0]
 
 
 def hold_identity(study: optuna.Study, identity: Mapping[str, str]) -> None:
