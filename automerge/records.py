@@ -42,9 +42,10 @@ class Completion:
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """Natural-log probability of every token of one continuation, in order."""
+    """Natural-log probability of every token of one continuation, in order; `greedy`: each was the likeliest token."""
 
     token_logprobs: tuple[float, ...]
+    greedy: bool | None = None  # None: not told (kept by an older version)
 
 
 @dataclass(frozen=True)

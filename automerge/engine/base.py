@@ -10,6 +10,7 @@ from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
 
 Message = dict[str, str]  # {"role": "user", "content": "…"}
+Continuation = str | tuple[int, ...]  # what follows a prompt: a text, or its tokens
 
 
 class Engine(Protocol):
@@ -35,11 +36,15 @@ class Engine(Protocol):
         """Plain text as a prompt, with the special tokens the tokenizer itself adds."""
         ...
 
+    def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:
+        """Why the served model cannot be asked this: what is beyond its context. None where it can."""
+        ...
+
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         """One completion a prompt, in order. Raises EngineError for a prompt beyond the context length."""
         ...
 
-    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[LogLikelihood]:
+    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[Continuation]) -> list[LogLikelihood]:
         """The log-probability of each continuation's tokens after its prompt, in order. Continuations are not empty."""
         ...
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
-from automerge.engine.base import Message
+from automerge.engine.base import Continuation, Message
+from automerge.engine.templates.client import TemplateFailure, render_chat
 from automerge.errors import EngineError, SkillError
 from automerge.records import Completion, Prompt, Sampling
 
@@ -15,6 +15,7 @@ class Dialogue:
 
     def __init__(self, folder: str) -> None:
         """Raises EngineError where the folder's tokenizer cannot be loaded."""
+        self._folder = folder
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
@@ -28,19 +29,24 @@ class Dialogue:
                 "the skill asks in chat turns, but the model's tokenizer has no chat template",
                 hint="Set `chat: false` in the skill, or name a source that has one as `tokenizer`.",
             )
+        fields = {"messages": list(messages), "tools": None, "documents": None, "add_generation_prompt": True}
         try:
-            text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            raise SkillError(f"the model's chat template refuses the skill's turns: {error}") from error
+            text = render_chat(self.tokenizer.get_chat_template(), {**self.tokenizer.special_tokens_map, **fields})
+        except TemplateFailure as failure:
+            raise SkillError(f"the model's chat template {_said(failure)} ({self._folder})") from failure
         return Prompt(text, tuple(self.tokenizer.encode(text, add_special_tokens=False)))
 
     def encode(self, text: str) -> Prompt:
         """See engine.base.Engine."""
         return Prompt(text, tuple(self.tokenizer.encode(text)))
 
-    def continuation(self, text: str) -> list[int]:
+    def continuation(self, given: Continuation) -> list[int]:
         """A continuation's tokens."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        return list(self.tokenizer.encode(given, add_special_tokens=False) if isinstance(given, str) else given)
+
+    def length(self, then: Sampling | Continuation) -> int:
+        """The most tokens that may follow a prompt."""
+        return then.max_tokens if isinstance(then, Sampling) else len(self.continuation(then))
 
     def completion(self, row: Sequence[int], sampling: Sampling, ends: frozenset[int], pad: int) -> Completion:
         """The answer that generated tokens make: up to the first of `ends`, and before a stop string."""
@@ -60,15 +66,24 @@ class Dialogue:
         return int(pad) if pad is not None else min(ends, default=0)
 
 
+def _said(failure: TemplateFailure) -> str:
+    if failure.kind == "refused":
+        return f"refuses the skill's turns: {failure.message}"
+    return failure.message if failure.kind == "limit" else f"failed: {failure.message}"
+
+
 def check_context(prompts: Sequence[Prompt], more: Sequence[int], context: int) -> None:
     """Raises EngineError where a prompt and the tokens that follow it (`more`) exceed the context."""
     for prompt, extra in zip(prompts, more, strict=True):
-        if len(prompt.token_ids) + extra > context:
-            raise EngineError(
-                f"a prompt of {len(prompt.token_ids)} tokens and {extra} more exceed the context of "
-                f"{context}: {prompt.text[:60]!r}…",
-                hint="Drop the item, or lower sampling.max_tokens.",
-            )
+        if (why := beyond(prompt, extra, context)) is not None:
+            raise EngineError(f"{why}: {prompt.text[:60]!r}…", hint="Drop the item, or lower sampling.max_tokens.")
+
+
+def beyond(prompt: Prompt, more: int, context: int) -> str | None:
+    """That a prompt and the tokens that follow it exceed the context, in words; None where they do not."""
+    if len(prompt.token_ids) + more <= context:
+        return None
+    return f"a prompt of {len(prompt.token_ids)} tokens and {more} more exceed the context of {context}"
 
 
 def check_dtype(recipe_dtype: str, engine_dtype: str) -> None:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from automerge.engine.base import Message
+from automerge.engine.base import Continuation, Message
 from automerge.errors import EngineError, SkillError
 from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
@@ -24,7 +24,7 @@ class FakeEngine:
     """Answers what `answer` and `logprobs` say. A token is a word with the white space before it.
 
     `fail` maps the number of a call to what it raises: {2: EngineError("…")} fails the third call of apply, generate
-    and loglikelihood taken together. `chat=False` is a tokenizer without a chat template.
+    and loglikelihood taken together. `chat=False` is a tokenizer without a chat template; `context` counts words.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class FakeEngine:
         *,
         fail: Mapping[int, BaseException] | None = None,
         chat: bool = True,
+        context: int = 2**31,
         fingerprint: str = "fake 1",
     ) -> None:
         self.calls: list[tuple[str, int]] = []  # (method, number of prompts), every apply and question in order
@@ -42,6 +43,7 @@ class FakeEngine:
         self._logprobs = logprobs or (lambda recipe, prompt, continuation: [math.log(0.5)] * len(_words(continuation)))
         self._fail = dict(fail or {})
         self._chat = chat
+        self._context = context
         self._fingerprint = fingerprint
         self._recipe: Recipe | None = None
 
@@ -70,20 +72,40 @@ class FakeEngine:
         ids = (int.from_bytes(hashlib.sha256(word.encode()).digest()[:3]) for word in _words(text))
         return Prompt(text, tuple(ids))
 
+    def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:
+        """That prompt and answer exceed `context` words."""
+        more = then.max_tokens if isinstance(then, Sampling) else len(_words(then) if isinstance(then, str) else then)
+        if len(prompt.token_ids) + more <= self._context:
+            return None
+        return f"a prompt of {len(prompt.token_ids)} tokens and {more} more exceed the context of {self._context}"
+
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         """The scripted answers, cut at a stop string and at `max_tokens` words."""
         self._call("generate", len(prompts))
         recipe = self._served()
+        self._check(prompts, [sampling] * len(prompts))
         return [_cut(self._answer(recipe, prompt.text), sampling) for prompt in prompts]
 
-    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[LogLikelihood]:
+    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[Continuation]) -> list[LogLikelihood]:
         """The scripted log-probabilities; without a script every word has probability 0.5."""
         self._call("loglikelihood", len(prompts))
         recipe = self._served()
+        self._check(prompts, continuations)
         return [
-            LogLikelihood(tuple(self._logprobs(recipe, prompt.text, continuation)))
+            self._likelihood(recipe, prompt.text, continuation)
             for prompt, continuation in zip(prompts, continuations, strict=True)
         ]
+
+    def _check(self, prompts: Sequence[Prompt], then: Sequence[Sampling | Continuation]) -> None:
+        for prompt, what in zip(prompts, then, strict=True):
+            if (why := self.misfit(prompt, what)) is not None:
+                raise EngineError(why)
+
+    def _likelihood(self, recipe: Recipe, prompt: str, continuation: Continuation) -> LogLikelihood:
+        # Tokens have no text here; each counts as a word of its own.
+        text = continuation if isinstance(continuation, str) else " ".join(map(str, continuation))
+        found = tuple(self._logprobs(recipe, prompt, text))
+        return LogLikelihood(found, all(value > math.log(0.5) for value in found))
 
     def close(self) -> None:
         """Marks the engine closed. May be called twice."""

@@ -16,8 +16,8 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from automerge.config import EngineConfig
-from automerge.engine.base import Message
-from automerge.engine.dialogue import Dialogue, check_context, check_dtype
+from automerge.engine.base import Continuation, Message
+from automerge.engine.dialogue import Dialogue, beyond, check_context, check_dtype
 from automerge.engine.structure import structure
 from automerge.errors import EngineError
 from automerge.merge.frame import Frame
@@ -87,6 +87,9 @@ class TransformersEngine:
     def encode(self, text: str) -> Prompt:
         return self._dialogue.encode(text)
 
+    def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:
+        return beyond(prompt, self._dialogue.length(then), self._context)
+
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         self._check(prompts, [sampling.max_tokens] * len(prompts))
         lengths = [len(p.token_ids) + sampling.max_tokens for p in prompts]
@@ -98,7 +101,7 @@ class TransformersEngine:
             found.update(zip(batch, answers, strict=True))
         return [found[i] for i in range(len(prompts))]
 
-    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[LogLikelihood]:
+    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[Continuation]) -> list[LogLikelihood]:
         tails = [self._dialogue.continuation(text) for text in continuations]
         self._check(prompts, [len(tail) for tail in tails])
         rows = [[*p.token_ids, *tail] for p, tail in zip(prompts, tails, strict=True)]
@@ -182,8 +185,12 @@ class TransformersEngine:
                 ).logits.float()
                 targets = ids[:, -(keep - 1) :]
                 picked = logits[:, :-1].gather(2, targets[..., None])[..., 0] - logits[:, :-1].logsumexp(2)
-            for values, tail in zip(picked.tolist(), tails[start : start + most], strict=True):
-                found.append(LogLikelihood(tuple(values[len(values) - tail :])))
+                likeliest = logits[:, :-1].argmax(2) == targets
+            for values, first, tail in zip(
+                picked.tolist(), likeliest.tolist(), tails[start : start + most], strict=True
+            ):
+                begin = len(values) - tail
+                found.append(LogLikelihood(tuple(values[begin:]), all(first[begin:])))
         return found
 
     def _left_padded(self, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:

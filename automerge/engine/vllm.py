@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from automerge.config import EngineConfig
-from automerge.engine.base import Message
+from automerge.engine.base import Continuation, Message
 from automerge.engine.child import Child
-from automerge.engine.dialogue import Dialogue, check_context, check_dtype
+from automerge.engine.dialogue import Dialogue, beyond, check_context, check_dtype
 from automerge.engine.structure import structure
 from automerge.errors import AutomergeError, EngineError, EngineLost, MergeError
 from automerge.merge.checksum import ModelSum, TensorSum
@@ -92,6 +92,10 @@ class VllmEngine:
     def encode(self, text: str) -> Prompt:
         return self._dialogue.encode(text)
 
+    def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:
+        spare = 0 if isinstance(then, Sampling) else 1  # see loglikelihood
+        return beyond(prompt, self._dialogue.length(then) + spare, self._context)
+
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         self._check(prompts, [sampling.max_tokens] * len(prompts))
         if not prompts:
@@ -109,14 +113,14 @@ class VllmEngine:
         pad = self._dialogue.pad(self._ends)
         return [self._dialogue.completion(row, sampling, self._ends, pad) for row in rows]
 
-    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[LogLikelihood]:
+    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[Continuation]) -> list[LogLikelihood]:
         tails = [self._dialogue.continuation(text) for text in continuations]
         self._check(prompts, [len(tail) + 1 for tail in tails])  # vLLM generates one token, which nobody asked for
         if not prompts:
             return []
         rows = [[*prompt.token_ids, *tail] for prompt, tail in zip(prompts, tails, strict=True)]
         found = self._call("score", rows, [len(tail) for tail in tails])
-        return [LogLikelihood(tuple(values)) for values in found]
+        return [LogLikelihood(tuple(values), greedy) for values, greedy in found]
 
     def close(self) -> None:
         self._closed = True

@@ -79,15 +79,16 @@ class Host:
         parameters = [SamplingParams(**options, seed=_seed(seed, row) if sampled else None) for row in rows]
         return [list(answer.outputs[0].token_ids) for answer in self._ask(rows, parameters)]
 
-    def score(self, rows: Sequence[Sequence[int]], tails: Sequence[int]) -> list[list[float]]:
-        """The log-probabilities of the last tails[i] tokens of rows[i]."""
+    def score(self, rows: Sequence[Sequence[int]], tails: Sequence[int]) -> list[tuple[list[float], bool]]:
+        """The log-probabilities of the last tails[i] tokens of rows[i], and whether each was the likeliest token."""
         from vllm import SamplingParams
 
         parameters = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
         found = []
         for row, tail, answer in zip(rows, tails, self._ask(rows, [parameters] * len(rows)), strict=True):
             places = answer.prompt_logprobs[len(row) - tail :]
-            found.append([place[token].logprob for place, token in zip(places, row[len(row) - tail :], strict=True)])
+            told = [place[token] for place, token in zip(places, row[len(row) - tail :], strict=True)]
+            found.append(([one.logprob for one in told], all(one.rank == 1 for one in told)))
         return found
 
     def _ask(self, rows: Sequence[Sequence[int]], parameters: Sequence[Any]) -> list[Any]:

@@ -14,7 +14,7 @@ from automerge.errors import SkillError
 from automerge.evals.rows import Row, load_rows
 from automerge.evals.scorers import Scorer
 from automerge.evals.skill import Skill
-from automerge.evals.template import render
+from automerge.evals.template import Templates
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,11 @@ def load_items(skill: Skill) -> list[Item]:
     where = skill.data.path or str(skill.data.hub)
     scorer = skill.make_scorer()
     items: dict[str, Item] = {}
-    for number, row in enumerate(load_rows(skill.data), start=1):
+    rows = load_rows(skill.data)
+    templates = Templates(skill.templates(), rows)
+    for number, row in enumerate(rows, start=1):
         place = f"{skill.name}: row {number} of {where}"
-        item = _item(skill, row, place, scorer)
+        item = _item(skill, row, place, scorer, templates)
         if (problem := scorer.check_target(item.target)) is not None:
             raise SkillError(f"{problem}: {item.target[:80]!r}", where=place)
         if item.id in items and skill.data.id is not None:
@@ -51,11 +53,11 @@ def load_items(skill: Skill) -> list[Item]:
     return list(items.values())
 
 
-def _item(skill: Skill, row: Row, where: str, scorer: Scorer) -> Item:
-    prompt = _prompt(skill, row, where)
+def _item(skill: Skill, row: Row, where: str, scorer: Scorer, templates: Templates) -> Item:
+    prompt = _prompt(skill, row, where, templates)
     target = scorer.target_of(row, where)
     if target is None:
-        target = render(skill.target, row, where) if scorer.needs_target else ""
+        target = templates.render(skill.target, row, where) if scorer.needs_target else ""
     if skill.data.id is None:
         identity = _sha256(json.dumps([prompt, target], ensure_ascii=False))[:16]
     elif row.get(skill.data.id) is None:
@@ -65,9 +67,9 @@ def _item(skill: Skill, row: Row, where: str, scorer: Scorer) -> Item:
     return Item(identity, prompt, target, row)
 
 
-def _prompt(skill: Skill, row: Row, where: str) -> tuple[Message, ...] | str:
+def _prompt(skill: Skill, row: Row, where: str, templates: Templates) -> tuple[Message, ...] | str:
     def filled(role: str, source: str, fields: Row) -> Message:
-        content = render(source, fields, where)
+        content = templates.render(source, fields, where)
         if not content.strip():
             raise SkillError(f"the {role} message is empty", where=where)
         return {"role": role, "content": content}

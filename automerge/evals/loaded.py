@@ -22,12 +22,14 @@ Half = Literal["search", "held_out"]
 
 @dataclass(frozen=True)
 class Question:
-    """An item as it is sent. `asked` (32 bytes) stands for all that decides its answer but the weights."""
+    """An item as it is sent. `asked` (32 bytes) stands for all that decides its answer but the weights; `misfit` says
+    why the model cannot be asked it: it is then unscored."""
 
     item: Item
     prompt: Prompt
     asked: bytes
     scorer_hash: str
+    misfit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class LoadedSkill:
             "sampling": None if likelihood else asdict(self.sampling),
             "engine": engine.fingerprint,
         }
-        return Question(item, prompt, _digest(asked), self.scorer.hash(item.target))
+        misfit = engine.misfit(prompt, item.target if likelihood else self.sampling)
+        return Question(item, prompt, _digest(asked), self.scorer.hash(item.target), misfit)
 
 
 def prepare(skill: Skill, seed: int) -> LoadedSkill:

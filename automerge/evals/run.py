@@ -3,13 +3,14 @@
     block of items → keys → answers stored already? → engine, if any is missing → scores → one transaction
 
 A block always goes to the engine whole and in the same composition, so an answer does not depend on where an earlier
-run was interrupted, and a killed run loses one block at most.
+run was interrupted, and a killed run loses one block at most. What is beyond the model's context is not asked, and
+unscored.
 """
 
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from automerge.engine.base import Engine
 from automerge.errors import EngineError, SkillError
@@ -44,8 +45,9 @@ def evaluate(
     results: list[ItemResult] = []
     for start in range(0, len(questions), size):
         block = questions[start : start + size]
-        found, generating, scoring = _block(engine, checksum, skill, block, store)
-        results += found
+        fitting = [question for question in block if question.misfit is None]
+        found, generating, scoring = _block(engine, checksum, skill, fitting, store) if fitting else ([], 0.0, 0.0)
+        results += _with_misfits(skill, block, found)
         if on_block is not None:
             on_block(skill.name, len(results), len(questions), generating, scoring)
     if all(result.score.value is None for result in results):
@@ -123,6 +125,16 @@ def _block(
         for key, question, score in zip(keys, block, scores, strict=True)
     ]
     return results, generating, scoring
+
+
+def _with_misfits(skill: LoadedSkill, block: Sequence[Question], found: Sequence[ItemResult]) -> Iterator[ItemResult]:
+    """The results of a whole block, in order, made of those of the questions that could be asked."""
+    asked = iter(found)
+    for question in block:
+        if question.misfit is None:
+            yield next(asked)
+        else:
+            yield ItemResult(skill.name, question.item.id, question.prompt.text, "", 0, Score(None, question.misfit))
 
 
 def _key(checksum: str, question: Question) -> bytes:

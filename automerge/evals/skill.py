@@ -106,6 +106,11 @@ class Skill(Closed):
             raise ValueError("chat: false takes a prompt, not turns or a system message")
         return self
 
+    def templates(self) -> list[str]:
+        """What is rendered of every row, in that order."""
+        asked = [turn.content for turn in self.turns] if self.prompt is None else [self.system, self.prompt]
+        return [source for source in (*asked, self.target) if source is not None]
+
     def make_scorer(self) -> Scorer:
         """The scorer the file names. Raises ConfigError for an unknown type or parameter."""
         return make_scorer(self.scorer, where=f"{self.path}: scorer")

@@ -1,74 +1,72 @@
 """Sandboxed Jinja for prompts and targets. A template sees one row's fields and nothing else.
 
-Fields that do not exist, and fields that are null, are errors, never empty text. It does not limit time or memory: a
-skill file is as trusted as the code that loads it, but no template can reach Python objects' internals.
+Fields that do not exist, and fields that are null, are errors, never empty text. Rendering is a limited process's work:
+see automerge.engine.templates.
 """
 
-import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+from automerge.engine.templates.client import TemplateFailure, compile_skill, render_skill
 from automerge.errors import ConfigError, SkillError
 
-_CALCULATOR_MARKS = re.compile(r"<<[^<>\n]*>>")
-
-
-def without_calculator_marks(text: str) -> str:
-    """GSM8K's solutions without their <<48/2=24>> marks."""
-    return _CALCULATOR_MARKS.sub("", text)
-
-
-class _Null(Exception):
-    """An expression came out as null."""
-
-
-def _refuse_null(value: Any) -> Any:
-    if value is None:
-        raise _Null
-    return value
-
-
-@cache
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=_refuse_null, autoescape=False)
-    environment.filters["without_calculator_marks"] = without_calculator_marks
-    return environment
-
-
-@cache
-def compiled(source: str) -> Template:
-    """The template of a text. Raises jinja2.TemplateSyntaxError."""
-    return _environment().from_string(source)
+_ROWS = 200  # rendered at a time
 
 
 def check_template(source: str) -> str:
-    """The source, where it parses. Raises ValueError naming the line, for pydantic to report."""
+    """The source, where it compiles. Raises ValueError naming the line, for pydantic to report."""
     try:
-        compiled(source)
-    except TemplateSyntaxError as error:
-        raise ValueError(f"not a Jinja template: line {error.lineno}: {error.message}") from None
+        compile_skill(source)
+    except TemplateFailure as failure:
+        said = "the template" if failure.kind == "limit" else "not a Jinja template:"
+        raise ValueError(f"{said} {failure.message}") from None
     return source
 
 
+class Templates:
+    """A skill's templates over its rows. Many rows are rendered at a time, those asked for next among them."""
+
+    def __init__(self, sources: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """`rows` in the order in which they will be asked for; any other may be asked for too."""
+        self._sources = sources
+        self._rows = rows  # kept, so that their ids are
+        self._places = {id(row): place for place, row in enumerate(rows)}
+        self._found: dict[tuple[str, int], str | TemplateFailure] = {}
+
+    def render(self, source: str, fields: Mapping[str, Any], where: str) -> str:
+        """The template filled with a row's fields. Raises SkillError naming the fields the row has."""
+        key = (source, id(fields))
+        if key not in self._found:
+            first = self._places.get(id(fields), len(self._rows))
+            jobs = [(source, fields)]
+            jobs += [(own, row) for row in self._rows[first : first + _ROWS] for own in self._sources]
+            done = render_skill(jobs)
+            self._found |= {(own, id(row)): text for (own, row), text in zip(jobs, done, strict=False)}
+        text = self._found[key]
+        if isinstance(text, str):
+            return text
+        if text.kind == "syntax":
+            raise ConfigError(f"not a Jinja template: {text.message}", where=where) from text
+        raise SkillError(_said(text, fields), where=where, hint=f"The template: {_shown(source)}") from text
+
+
 def render(source: str, fields: Mapping[str, Any], where: str) -> str:
-    """The template filled with a row's fields. Raises SkillError naming the fields the row has."""
-    try:
-        return compiled(source).render(fields)
-    except TemplateSyntaxError as error:
-        raise ConfigError(f"not a Jinja template: line {error.lineno}: {error.message}", where=where) from error
-    except _Null:
+    """One template over one row: see Templates."""
+    return Templates((), ()).render(source, fields, where)
+
+
+def _said(failure: TemplateFailure, fields: Mapping[str, Any]) -> str:
+    if failure.kind == "null":
         empty = ", ".join(key for key, value in fields.items() if value is None) or "none of the fields itself"
-        raise SkillError(f"the template uses a value that is null; null here: {empty}", where=where) from None
-    except UndefinedError as error:
+        return f"the template uses a value that is null; null here: {empty}"
+    if failure.kind == "undefined":
         has = ", ".join(map(str, fields)) or "no fields"
-        raise SkillError(
-            f"the template needs a field that is not there: {error.message}; the row has: {has}", where=where
-        ) from error
-    except TemplateError as error:  # SecurityError among them
-        raise SkillError(f"the template was refused: {error}", where=where) from error
-    except Exception as error:
-        raise SkillError(f"the template failed: {type(error).__name__}: {error}", where=where) from error
+        return f"the template needs a field that is not there: {failure.message}; the row has: {has}"
+    if failure.kind == "limit":
+        return f"the template {failure.message}"
+    return f"the template {'was refused' if failure.kind == 'refused' else 'failed'}: {failure.message}"
+
+
+def _shown(source: str) -> str:
+    line = " ".join(source.split())
+    return line if len(line) <= 120 else f"{line[:120]}…"

@@ -148,6 +148,26 @@ class EngineContract:
         turned = case.engine.loglikelihood(case.prompts(*(p for p, _ in pairs[::-1])), [c for _, c in pairs[::-1]])
         for one_way, other_way in zip(found, turned[::-1], strict=True):
             assert one_way.token_logprobs == pytest.approx(other_way.token_logprobs, abs=1e-4)
+            assert one_way.greedy == other_way.greedy is not None
+
+    def test_a_continuation_may_be_given_as_tokens(self, case: Case) -> None:
+        case.engine.apply(case.first)
+        prompts = case.prompts("one", "one")
+        tokens = case.engine.encode("one two three").token_ids[-3:]
+        found = case.engine.loglikelihood(prompts, [tokens, tokens[:1]])
+        assert [len(one.token_logprobs) for one in found] == [len(tokens), 1]
+        assert found[0].token_logprobs[0] == pytest.approx(found[1].token_logprobs[0], abs=1e-4)
+
+    def test_what_is_beyond_the_context_is_told_before_it_is_asked(self, case: Case) -> None:
+        case.engine.apply(case.first)
+        (prompt,) = case.prompts("one")
+        assert case.engine.misfit(prompt, Sampling(max_tokens=4)) is None
+        assert case.engine.misfit(prompt, " two") is None
+        far = Sampling(max_tokens=2**31)
+        assert "exceed the context of" in (case.engine.misfit(prompt, far) or "")
+        assert "exceed the context of" in (case.engine.misfit(prompt, (1,) * 5000) or "")
+        with pytest.raises(EngineError, match="context"):
+            case.engine.generate([prompt], far)
 
     # --- all of it -----------------------------------------------------------------------------------------------
 

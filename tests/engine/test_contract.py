@@ -26,7 +26,7 @@ class TestFakeEngine(EngineContract):
             return [math.log(weights["a"])] * len(continuation.split())
 
         def make() -> FakeEngine:
-            return FakeEngine(answer, logprobs)
+            return FakeEngine(answer, logprobs, context=4096)
 
         engine = make()
 

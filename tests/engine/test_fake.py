@@ -47,7 +47,7 @@ def test_it_answers_by_script_in_order_cut_as_sampled() -> None:
 def test_loglikelihood() -> None:
     engine = FakeEngine(logprobs=lambda served, prompt, continuation: [-1.0] * len(continuation))
     engine.apply(recipe())
-    assert engine.loglikelihood([engine.encode("a")], ["xyz"]) == [LogLikelihood((-1.0,) * 3)]
+    assert engine.loglikelihood([engine.encode("a")], ["xyz"]) == [LogLikelihood((-1.0,) * 3, greedy=False)]
     plain = FakeEngine()
     plain.apply(recipe())
     assert plain.loglikelihood([plain.encode("a")], ["x y"])[0].token_logprobs == (math.log(0.5),) * 2

@@ -17,7 +17,7 @@ from automerge.evals import AnswerStore, evaluate, evaluate_all, mean
 from automerge.evals.scorers.numeric import Numeric
 from automerge.evals.store import APPLICATION_ID
 from automerge.evals.stored import Stored
-from automerge.records import LogLikelihood, Score
+from automerge.records import LogLikelihood, Prompt, Score
 from tests.evals.helpers import calculator, loaded, serving
 
 
@@ -40,6 +40,27 @@ def test_blocks_scores_and_progress(tmp_path: Path) -> None:
         ("sums", 10, 10),
     ]
     assert {result.tokens for result in results} == {1}
+
+
+def test_what_is_beyond_the_context_is_unscored(tmp_path: Path) -> None:
+    """The items around it count, in the blocks they were in."""
+
+    class Narrow(FakeEngine):
+        def misfit(self, prompt: Prompt, then: Any) -> str | None:
+            return "exceeds the context" if prompt.text in long else None
+
+    skill, store = loaded(tmp_path), AnswerStore()
+    long = {str(item.prompt) for item in skill.split.search[1:6]}
+    engine, checksum = serving(Narrow(calculator))
+    results = evaluate(engine, checksum, skill, "search", store)
+    assert [result.score.value for result in results] == [1, *[None] * 5, *[1] * 4]
+    assert {result.score.detail for result in results[1:6]} == {"exceeds the context"}
+    assert asked(engine) == [1, 2, 2]
+    assert mean(results) == (1.0, 5)
+    long = {str(item.prompt) for item in skill.split.search}
+    with pytest.raises(SkillError, match="not one of 10 items could be scored: exceeds the context"):
+        evaluate(engine, checksum, loaded(tmp_path), "search", AnswerStore())
+    assert asked(engine) == [1, 2, 2], "a block of which nothing fits is not asked"
 
 
 def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
