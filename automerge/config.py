@@ -123,7 +123,7 @@ def validate(model: type[M], data: Any, where: str) -> M:
         for problem in error.errors():
             place = ".".join(str(part) for part in problem["loc"])
             given = "" if isinstance(problem["input"], dict | list) else f" (got {problem['input']!r})"
-            given = "" if problem["type"] in ("unknown_key", "missing") else given
+            given = "" if problem["type"] in ("unknown_key", "missing", "secret") else given
             lines.append(f"{place + ': ' if place else ''}{problem['msg'].removeprefix('Value error, ')}{given}")
         raise ConfigError("; ".join(lines) if len(lines) == 1 else "\n  " + "\n  ".join(lines), where=where) from None
 

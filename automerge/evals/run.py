@@ -2,6 +2,8 @@
 
     block of items → keys → answers stored already? → engine, if any is missing → scores → one transaction
 
+and so for each round of a conversation, whose prompts hold the answers of the rounds before.
+
 A block always goes to the engine whole and in the same composition, so an answer does not depend on where an earlier
 run was interrupted, and a killed run loses one block at most.
 """
@@ -10,6 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from automerge.engine.base import Engine
 from automerge.errors import EngineError, SkillError
@@ -90,39 +93,89 @@ def mean(results: Sequence[ItemResult]) -> tuple[float, int]:
 def _block(
     engine: Engine, checksum: str, skill: LoadedSkill, block: Sequence[Question], store: AnswerStore
 ) -> tuple[list[ItemResult], float, float]:
-    """(results, seconds in the engine, seconds scoring) of one block; written to the store on return."""
-    keys = [_key(checksum, question) for question in block]
+    """(results, seconds in the engine, seconds scoring) of one block; written to the store round by round."""
+    rounds: list[_Round] = []
+    questions = block
+    for number in range(1, skill.skill.rounds + 1):
+        last = number == skill.skill.rounds
+        done = _round(engine, checksum, skill, questions, store, scoring=last or skill.scorer.each_round)
+        rounds.append(done)
+        if not last:
+            questions = skill.next_round(engine, questions, [shown_answer(answer, None) for answer in done.answers])
+    results = [_result(skill, index, rounds) for index in range(len(block))]
+    return results, sum(done.generating for done in rounds), sum(done.scoring for done in rounds)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One round of a block: a prompt and an answer an item, a score each where the round is scored; seconds."""
+
+    questions: Sequence[Question]
+    answers: list[Answer]
+    scores: list[Score]
+    generating: float
+    scoring: float
+
+
+def _round(
+    engine: Engine,
+    checksum: str,
+    skill: LoadedSkill,
+    questions: Sequence[Question],
+    store: AnswerStore,
+    *,
+    scoring: bool,
+) -> _Round:
+    keys = [_key(checksum, question) for question in questions]
     answers = store.answers(keys)
     new: list[Stored] = []
     generating = 0.0
     if len(answers) < len(set(keys)):
         began = time.perf_counter()
-        fresh = _ask(engine, skill, block)
+        fresh = _ask(engine, skill, questions)
         generating = time.perf_counter() - began
-        share = generating / len(block)
+        share = generating / len(questions)
         new = [
             Stored(key, checksum, question.prompt.text, _continuation(skill, question), answer, share)
-            for key, question, answer in zip(keys, block, fresh, strict=True)
+            for key, question, answer in zip(keys, questions, fresh, strict=True)
             if key not in answers
         ]
         # What was answered first stands, as in the store.
         answers = dict(zip(keys, fresh, strict=True)) | answers
     began = time.perf_counter()
-    scores, scored = _score(skill, block, keys, answers, store)
-    scoring = time.perf_counter() - began
+    scores: list[Score] = []
+    scored: list[Scored] = []
+    if scoring:
+        try:
+            scores, scored = _score(skill, questions, keys, answers, store)
+        except BaseException:  # a judge that is away, or Ctrl-C while it thinks: what was generated is kept
+            store.write(new, [])
+            raise
+    seconds = time.perf_counter() - began
     store.write(new, scored)
-    results = [
-        ItemResult(
-            skill.name,
-            question.item.id,
-            question.prompt.text,
-            shown_answer(answers[key], _continuation(skill, question)),
-            generated_tokens(answers[key]),
-            score,
-        )
-        for key, question, score in zip(keys, block, scores, strict=True)
-    ]
-    return results, generating, scoring
+    return _Round(questions, [answers[key] for key in keys], scores, generating, seconds)
+
+
+def _result(skill: LoadedSkill, index: int, rounds: Sequence[_Round]) -> ItemResult:
+    """What became of one item of a block."""
+    question, answer = rounds[-1].questions[index], rounds[-1].answers[index]
+    scores = tuple(done.scores[index] for done in rounds if done.scores)
+    return ItemResult(
+        skill.name,
+        question.item.id,
+        question.prompt.text,
+        shown_answer(answer, _continuation(skill, question)),
+        sum(generated_tokens(done.answers[index]) for done in rounds),
+        scores[0] if len(scores) == 1 else _mean_score(scores),
+        scores if len(scores) > 1 else (),
+    )
+
+
+def _mean_score(scores: Sequence[Score]) -> Score:
+    """The mean of the rounds that are scored."""
+    values = [score.value for score in scores if score.value is not None]
+    detail = "; ".join(f"round {number}: {score.detail}" for number, score in enumerate(scores, start=1))
+    return Score(math.fsum(values) / len(values) if values else None, detail)
 
 
 def _key(checksum: str, question: Question) -> bytes:
@@ -155,18 +208,27 @@ def _score(
     places = [(key, bytes.fromhex(question.scorer_hash)) for key, question in zip(keys, block, strict=True)]
     # What could not be scored then (a sandbox that failed) may be now.
     todo = [index for index, place in enumerate(places) if place not in known or known[place][0].value is None]
-    fresh = skill.scorer.score_block(
-        [answers[keys[index]] for index in todo], [block[index].item.target for index in todo]
+    fresh = skill.scorer.score_dialogues(
+        [answers[keys[index]] for index in todo],
+        [block[index].item.target for index in todo],
+        [block[index].dialogue(shown_answer(answers[keys[index]], None)) for index in todo],
+        store,
     )
     by_place = {place: score for place, (score, _) in known.items()}
     by_place |= {places[index]: score for index, score in zip(todo, fresh, strict=True)}
     scores = [by_place[place] for place in places]
     lacking = [
-        Scored(*place, skill.name, question.item.id, score)
+        Scored(*place, skill.name, _shown_item(skill, question), score)
         for place, question, score in zip(places, block, scores, strict=True)
         if place not in known or not known[place][1] or known[place][0].value is None
     ]
     return scores, lacking
+
+
+def _shown_item(skill: LoadedSkill, question: Question) -> str:
+    """The item's name in the store: each round has a row of its own there."""
+    number = f", round {len(question.answered) + 1}" if skill.skill.rounds > 1 else ""
+    return f"{question.item.id}{number}"
 
 
 def _continuation(skill: LoadedSkill, question: Question) -> str | None:
