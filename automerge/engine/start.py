@@ -16,12 +16,10 @@ def start_engine(
 ) -> Engine:
     """`auto` is vLLM where it is installed and a GPU is there, else transformers.
 
-    `log` is where vLLM's own output goes; `tell` takes lines for the user: what was chosen, and what happens later.
+    `log` is where vLLM's own output goes; `tell` takes lines for the user on what happens later.
     Raises EngineError where the model cannot be served, or vLLM is asked for and not installed.
     """
-    name, why = chosen_engine(config)
-    tell(f"engine: {name} ({why})")
-    if name == "transformers":
+    if chosen_engine(config)[0] == "transformers":
         from automerge.engine.transformers import TransformersEngine  # seconds, and only a study and eval need it
 
         return TransformersEngine(models, config)

@@ -18,6 +18,7 @@ from vllm.distributed import get_tp_group
 from vllm.model_executor.model_loader import BaseModelLoader, register_model_loader
 
 from automerge.engine.resident import ResidentShare
+from automerge.engine.vllm_reload import whole_reload
 from automerge.merge.check import OUTPUT_DTYPES
 from automerge.merge.layout import place_of
 from automerge.merge.models import Models, open_models
@@ -61,6 +62,7 @@ class MergeWorker:
 
     reload_weights: Any
     vllm_config: Any
+    model_runner: Any
 
     def automerge_apply(self, recipe_json: str) -> dict[str, Any]:
         """Merges into the served weights, and tells: `sums`, of each tensor name, dtype, shape, its A and B;
@@ -69,7 +71,8 @@ class MergeWorker:
         recipe, opened = parse_recipe(recipe_json), _open[0]
         merge = Merge(recipe, opened.models, share=opened.share, batch_bytes=_batch_bytes(recipe, opened.models))
         told: dict[str, Any] = {"bytes": merge.bytes, "not_finite": [], "merging": 0.0}
-        with set_current_vllm_config(self.vllm_config):  # vLLM 0.24 leaves that to the caller
+        # vLLM 0.24 leaves setting the config to the caller
+        with set_current_vllm_config(self.vllm_config), whole_reload(self.model_runner.get_model()):
             self.reload_weights(weights_iterator=_tensors(merge, told), is_checkpoint_format=True)
         told["sums"] = [(t.name, str(t.dtype), list(t.shape), t.a, t.b) for t in merge.totals]
         told["held"] = opened.share.held

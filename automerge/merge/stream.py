@@ -1,8 +1,9 @@
 """The merge: a recipe and open models in, one merged tensor after another out, checksummed in the same pass.
 
 It knows no engine and no file format. Tensors are merged in batches, one call of the kernel each; peak extra memory is
-one batch: what goes out of it and, in fp32, what adapters change of it. The bytes depend on the recipe and the models'
-content alone: elements are independent of each other, so neither batches nor threads can be seen in them.
+one batch: what goes out of it and, in fp32, what adapters change of it; and the one before, while the receiver holds a
+tensor of it. The bytes depend on the recipe and the models' content alone: elements are independent of each other, so
+neither batches nor threads can be seen in them.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from automerge.merge.frame import Frame
 from automerge.merge.kernels import choose, reference
 from automerge.merge.kernels.job import Job, Kernel, Operand, whole
 from automerge.merge.layout import group_of
+from automerge.merge.loans import Loan, Pool, room
 from automerge.merge.masks import MaskStream
 from automerge.merge.models import Models
 from automerge.merge.plan import Plan
@@ -101,6 +103,7 @@ class Merge:
         for name, tensor, finite in self.judged_tensors():
             self._refuse_not_finite(name, finite)
             yield name, tensor
+            del tensor  # its memory is lent again once nobody holds it
 
     def judged_tensors(self) -> Iterator[tuple[str, Tensor, bool]]:
         """As `tensors`, with whether the values are finite (as far as this process's share goes), and no error if not.
@@ -108,13 +111,23 @@ class Merge:
         Processes that share a merge must all come to its end: those that stopped would be waited for.
         """
         self.totals = []
-        for batch in self._batches():
-            pieces = [self._piece(name) for name in batch]
-            judged = self._run(pieces)
-            while pieces:
-                piece, finite = pieces.pop(0), judged.pop(0)
-                self.totals.append(piece.total)
-                yield piece.name, self._whole(piece), finite
+        batches = list(self._batches())
+        pool = Pool(max((sum(self._room(name) for name in batch) for batch in batches), default=0))
+        try:
+            for batch in batches:
+                loan = pool.lend()
+                pieces = [self._piece(name, loan) for name in batch]
+                del loan
+                judged = self._run(pieces)
+                while pieces:
+                    piece, finite = pieces.pop(0), judged.pop(0)
+                    self.totals.append(piece.total)
+                    name, tensor = piece.name, self._whole(piece)
+                    del piece
+                    yield name, tensor, finite
+                    del tensor
+        finally:
+            pool.close()
 
     def hold(self) -> None:
         """Has the share take in every full checkpoint's values, before a merge needs them."""
@@ -165,10 +178,17 @@ class Merge:
     def _bytes(self, name: str) -> int:
         return torch.Size(self.shapes[name]).numel() * self.dtype.itemsize
 
-    def _piece(self, name: str) -> _Piece:
+    def _room(self, name: str) -> int:
+        n = torch.Size(self.shapes[name]).numel()
+        return room(n if self._share is None else self._share.room(n)[0], self.dtype)
+
+    def _piece(self, name: str, loan: Loan | None = None) -> _Piece:
         view = self._view(name)
-        room, device = (view.n, view.base.device) if self._share is None else self._share.room(view.n)
-        out = torch.empty(room, dtype=self.dtype, device=device)
+        size, device = (view.n, view.base.device) if self._share is None else self._share.room(view.n)
+        if loan is None or device.type != "cpu":
+            out = torch.empty(size, dtype=self.dtype, device=device)
+        else:
+            out = loan.cut(size, self.dtype)
         return _Piece(name, view, self._method.plan(view), out, TensorSum(name, self.dtype, view.shape))
 
     def _run(self, pieces: list[_Piece]) -> list[bool]:

@@ -9,7 +9,7 @@ import optuna
 
 from automerge.config import SearchConfig
 from automerge.engine.base import Engine
-from automerge.engine.start import start_engine
+from automerge.engine.start import chosen_engine, start_engine
 from automerge.errors import SkillError
 from automerge.evals.loaded import LoadedSkill, prepare
 from automerge.evals.skill import load_skill
@@ -101,6 +101,8 @@ def _bench(
     try:
         hold_identity(study, {"engine.fingerprint": engine.fingerprint})
         with AnswerStore(folder.answers) as store:
+            if start is None:
+                tell("engine: {} ({})".format(*chosen_engine(config)))
             yield Bench(engine, plan.skills, store, on_block)
     finally:
         engine.close()

@@ -141,7 +141,7 @@ def _distribution(
             keep = expected.keep_probability(settings, base[name].float(), source[name].float())
             found = compare.spread(name, base[name], source[name], merged[name], keep, rescale)
             if found is None:
-                if compare.bits_differ(merged[name], base[name]).any():
+                if compare.bits_differ(merged[name], base[name].to(merged[name].dtype)).any():
                     complaints.append(f"{tool} {name}: there is no delta, and yet it moved")
                 continue
             spreads.append(found)

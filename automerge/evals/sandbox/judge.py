@@ -10,6 +10,7 @@ from typing import Any
 from automerge.evals.sandbox.checks import Check, Suite
 from automerge.evals.sandbox.choice import running_spawner
 from automerge.evals.sandbox.expressions import work_out
+from automerge.evals.sandbox.plain import NotPlain
 from automerge.evals.sandbox.process import Process, ProgramEnded
 from automerge.evals.sandbox.spawning import SandboxFailed, Spawner
 from automerge.records import Score
@@ -46,6 +47,8 @@ def _judge(spawner: Spawner, program: str, tests: Suite, seconds: float) -> Scor
                     return Score(0.0, why)
         except ProgramEnded as error:
             return Score(0.0, str(error))
+        except NotPlain as error:  # a program of megabytes, or a value made to be read and not to be passed on
+            return Score(0.0, f"the program cannot be run: {error}")
     return Score(1.0)
 
 

@@ -21,6 +21,9 @@ from automerge.merge.steps import fp32
 
 CHUNK = 1 << 14  # elements; 2^17 is a multiple of it
 MOST_FUSED = 8  # terms
+LANES = 8  # words in a vector of the fast path
+PAIRS = 512  # words in a block of the fast path: what is drawn for it stays in the first-level cache
+LEAST_PLAIN = 2.0**-15  # a factor that takes no difference of 16-bit numbers to 0
 
 F32, BF16, F16 = 0, 1, 2  # number formats, as in cpu_words
 FORMATS = {torch.float32: F32, torch.bfloat16: BF16, torch.float16: F16}
@@ -42,6 +45,7 @@ class Shape:
     mask: int  # KEEP, DROP, FLOOR or BAND
     finish: int
     base: bool  # b is 1, else 0
+    plain: bool  # deltas of 16-bit weights from the base, and factors from LEAST_PLAIN on: see _plain
     certain: bool  # AGREED, and every weight is above SMALLEST_DIVISOR, so that their sums are as well
 
 
@@ -160,8 +164,8 @@ def _shape(plan: Plan, finish: int, formats: tuple[int, int], kinds: set[tuple[i
     if BAND in masks:
         masks.discard(FLOOR)
     known = len(masks) <= 1 and RANKED not in masks and plan.base in (0.0, 1.0)
-    plain = operands in ({(kind, False)}, {(F32, True)})
-    if not (known and plain and kind == out != F32 and len(plan.terms) <= MOST_FUSED):
+    alike = operands in ({(kind, False)}, {(F32, True)})
+    if not (known and alike and kind == out != F32 and len(plan.terms) <= MOST_FUSED):
         return None
     return Shape(
         terms=len(plan.terms),
@@ -171,8 +175,16 @@ def _shape(plan: Plan, finish: int, formats: tuple[int, int], kinds: set[tuple[i
         mask=masks.pop() if masks else KEEP,
         finish=finish,
         base=plan.base != 0.0,
+        plain=operands == {(kind, False)} and _plain(plan),
         certain=finish == AGREED and min(term.weight for term in plan.terms) > 2 * SMALLEST_DIVISOR,
     )
+
+
+def _plain(plan: Plan) -> bool:
+    """Whether a sum of such deltas may begin with its first term instead of +0: it is -0 only where all are, x = -0 and
+    θ = +0, and there θ + λ · S is +0 either way."""
+    least = min((term.factor for term in plan.terms), default=1.0)
+    return plan.operand == "delta" and plan.base == 1.0 and plan.factor > 0.0 and least >= LEAST_PLAIN
 
 
 def _segments(jobs: Sequence[Job]) -> Array:
@@ -203,9 +215,11 @@ def _pieces(segments: Array) -> Array:
 
 
 def _by_shape(pieces: Array, shapes: Sequence[Shape | None]) -> tuple[Array, list[tuple[Shape | None, int, int]]]:
-    """The chunks in runs of one shape. The fast path takes pairs alone: a tensor's odd last element goes by itself."""
+    """The chunks in runs of one shape. The fast path takes a vector of pairs or more: a tensor's odd last element goes
+    by itself, and so does what is shorter."""
     number: dict[Shape | None, int] = {None: 0}
     kinds = np.array([number.setdefault(shape, len(number)) for shape in shapes], np.int64)[pieces[:, 0]]
+    kinds[pieces[:, 3] < 2 * LANES] = 0
     odd = (pieces[:, 3] & 1) * (kinds > 0)
     ends = pieces[odd == 1]
     ends[:, 1:3] += ends[:, 3:] - 1

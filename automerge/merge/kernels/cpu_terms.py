@@ -8,89 +8,101 @@ from typing import Any
 
 from numba.extending import overload
 
-from automerge.merge.kernels.cpu_table import BAND, DROP, FLOOR
-from automerge.merge.kernels.cpu_words import (
-    LOW,
-    NAUGHT,
-    S16,
+from automerge.merge.kernels.cpu_table import BAND, DROP, FLOOR, PAIRS
+from automerge.merge.kernels.cpu_vectors import (
     bits,
     both,
-    high_number,
-    inline,
+    fill,
+    fill_numbers,
+    high_numbers,
+    left,
     load,
-    load_number,
-    low_number,
+    load_even,
+    load_odd,
+    low_numbers,
+    minus,
     number,
-    right,
-    spread,
+    plus,
+    reached,
+    right_signed,
+    times,
+    where_above,
+    where_below,
+    where_most,
     xor,
 )
+from automerge.merge.kernels.cpu_words import EVERY, MAGNITUDE, NAUGHT, S16, ZERO, inline
 
 
-def every_term(numbers: Any, shape: Any, terms: Any, turn: Any, i: Any, hashing: Any, theta: Any, sums: Any) -> Any:
+def every_term(numbers: Any, shape: Any, terms: Any, turn: Any, i: Any, lanes: Any, theta: Any, sums: Any) -> Any:
     """`sums` with all terms entered in order; `numbers` is a tuple with as many places as there are terms.
 
     shape: (kind, deltas, weights, mask, agreed), constants, as in cpu_table.Shape. terms: see `enter`.
-    turn: 0 adds all up, 1 (after an election) those of the elected sign. i: the pair, counted in 32-bit words from the
-    operands' addresses. hashing: the pair's number, its upper half. theta: of both elements.
-    sums: (low, high, weights of low, of high, elected sign of low, of high).
+    turn: 0 adds all up, 1 (after an election) those of the elected sign. i: the vector's first pair, counted in 32-bit
+    words from the operands' addresses. lanes: where the random lanes of pair 0 would be, were they drawn from there on;
+    a term's lie PAIRS words behind those of the one before. theta: the base's pairs.
+    sums: (low, high, weights of low, of high, elected sign of low, of high); in turn 1, low and high lack their sign.
     """
     raise NotImplementedError  # of compiled code alone
 
 
 @overload(every_term, jit_options={"forceinline": True, "error_model": "numpy"})
-def _every_term(numbers, shape, terms, turn, i, hashing, theta, sums):  # type: ignore[no-untyped-def]
+def _every_term(numbers, shape, terms, turn, i, lanes, theta, sums):  # type: ignore[no-untyped-def]
     last = len(numbers) - 1
     if last == 0:
 
-        def only(numbers, shape, terms, turn, i, hashing, theta, sums):  # type: ignore[no-untyped-def]
-            return enter(0, shape, terms, turn, i, hashing, theta, sums)
+        def only(numbers, shape, terms, turn, i, lanes, theta, sums):  # type: ignore[no-untyped-def]
+            return enter(0, shape, terms, turn, i, lanes, theta, sums)
 
         return only
 
-    def chained(numbers, shape, terms, turn, i, hashing, theta, sums):  # type: ignore[no-untyped-def]
-        before = every_term(numbers[1:], shape, terms, turn, i, hashing, theta, sums)
-        return enter(last, shape, terms, turn, i, hashing, theta, before)
+    def chained(numbers, shape, terms, turn, i, lanes, theta, sums):  # type: ignore[no-untyped-def]
+        before = every_term(numbers[1:], shape, terms, turn, i, lanes, theta, sums)
+        return enter(last, shape, terms, turn, i, lanes, theta, before)
 
     return chained
 
 
 @inline
-def enter(t: Any, shape: Any, terms: Any, turn: Any, i: Any, hashing: Any, theta: Any, sums: Any) -> Any:
+def enter(t: Any, shape: Any, terms: Any, turn: Any, i: Any, lanes: Any, theta: Any, sums: Any) -> Any:
     """`sums` with the t-th term's contribution."""
     kind, deltas, weights, mask, agreed = shape
-    address, factor, share, lowest, highest, level, half, key, middle = terms
-    theta_low, theta_high = theta
+    address, factor, share, lowest, highest, level = terms
     low, high, share_low, share_high, sign_low, sign_high = sums
+    theta_low, theta_high = low_numbers(kind, theta), high_numbers(kind, theta)
+    none = fill_numbers(NAUGHT)
     if deltas:
-        o_low, o_high = load_number(address[t], 2 * i), load_number(address[t], 2 * i + 1)
+        o_low, o_high = load_even(address[t], i), load_odd(address[t], i)
         if weights:
-            o_low, o_high = o_low + theta_low, o_high + theta_high
+            o_low, o_high = plus(o_low, theta_low), plus(o_high, theta_high)
     else:
         x = load(address[t], i)
-        o_low, o_high = low_number(kind, x), high_number(kind, x)
+        if mask == DROP:  # what is dropped becomes what adds nothing: 0, or a delta of 0
+            x = reached(load(lanes, PAIRS * t + i), fill(level[t]), x, fill(ZERO) if weights else theta)
+        o_low, o_high = low_numbers(kind, x), high_numbers(kind, x)
         if not weights:
-            o_low, o_high = o_low - theta_low, o_high - theta_high
-    c_low, c_high = factor[t] * o_low, factor[t] * o_high
-    if mask == DROP:
-        y = spread(hashing[0], xor(key[t], hashing[1]), middle[t])
-        # not y << 16 against the level: LLVM would multiply once more
-        c_low = c_low if both(xor(y, right(y, S16)), LOW) >= half[t] else NAUGHT
-        c_high = c_high if y >= level[t] else NAUGHT
-    elif mask == FLOOR:
-        c_low = NAUGHT if abs(o_low) < lowest[t] else c_low
-        c_high = NAUGHT if abs(o_high) < lowest[t] else c_high
-    elif mask == BAND:
-        c_low = NAUGHT if abs(o_low) < lowest[t] or abs(o_low) > highest[t] else c_low
-        c_high = NAUGHT if abs(o_high) < lowest[t] or abs(o_high) > highest[t] else c_high
+            o_low, o_high = minus(o_low, theta_low), minus(o_high, theta_high)
+    c_low, c_high = times(fill_numbers(factor[t]), o_low), times(fill_numbers(factor[t]), o_high)
+    if mask == DROP and deltas:
+        kept = reached(load(lanes, PAIRS * t + i), fill(level[t]), fill(EVERY), fill(ZERO))
+        c_low = number(both(bits(c_low), right_signed(left(kept, fill(S16)), fill(S16))))
+        c_high = number(both(bits(c_high), right_signed(kept, fill(S16))))
+    elif mask in (FLOOR, BAND):
+        size_low, size_high = number(both(bits(o_low), fill(MAGNITUDE))), number(both(bits(o_high), fill(MAGNITUDE)))
+        least = fill_numbers(lowest[t])
+        c_low = where_below(size_low, least, none, c_low)
+        c_high = where_below(size_high, least, none, c_high)
+        if mask == BAND:
+            most = fill_numbers(highest[t])
+            c_low = where_above(size_low, most, none, c_low)
+            c_high = where_above(size_high, most, none, c_high)
     if turn == 0:
-        return low + c_low, high + c_high, share_low, share_high, sign_low, sign_high
-    # of the elected sign: above zero once the sign is taken off; what is no number stays. A sum is never -0, so
-    # leaving it alone is adding +0
+        return plus(low, c_low), plus(high, c_high), share_low, share_high, sign_low, sign_high
+    # what has the elected sign is above 0 once the sign is taken off; what is no number stays
     a_low, a_high = number(xor(bits(c_low), sign_low)), number(xor(bits(c_high), sign_high))
-    low = low if a_low <= NAUGHT else low + c_low
-    high = high if a_high <= NAUGHT else high + c_high
     if agreed:
-        share_low = share_low if a_low <= NAUGHT else share_low + share[t]
-        share_high = share_high if a_high <= NAUGHT else share_high + share[t]
+        part = fill_numbers(share[t])
+        share_low = plus(share_low, where_most(a_low, none, none, part))
+        share_high = plus(share_high, where_most(a_high, none, none, part))
+    low, high = plus(low, where_below(a_low, none, none, a_low)), plus(high, where_below(a_high, none, none, a_high))
     return low, high, share_low, share_high, sign_low, sign_high

@@ -21,6 +21,7 @@ F32, BF16, F16 = 0, 1, 2  # number formats
 _U = np.uint32
 ZERO, ONE, S15, S16 = _U(0), _U(1), _U(15), _U(16)
 LOW, HIGH, SIGN, MAGNITUDE = _U(0xFFFF), _U(0xFFFF0000), _U(0x80000000), _U(0x7FFFFFFF)
+EVERY = _U(0xFFFFFFFF)
 FIRST, SECOND, STEP = _U(hash32.FIRST_FACTOR), _U(hash32.SECOND_FACTOR), _U(GOLDEN)
 NAUGHT = np.float32(0.0)
 TINY = np.float32(1e-8)

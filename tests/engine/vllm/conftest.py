@@ -34,9 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(skip)
 
 
-def vllm_family(root: Path, dtype: torch.dtype = torch.bfloat16, tied: bool = False) -> Models:
-    """A base, two fine-tunes and an adapter, with heads of 32 dimensions: the CPU build has no smaller ones."""
-    base = tiny_llama(root / "base", seed=7, hidden=128, dtype=dtype, tied=tied)
+def vllm_family(root: Path, dtype: torch.dtype = torch.bfloat16, tied: bool = False, vocab: int = 256) -> Models:
+    """A base, two fine-tunes and an adapter, with heads of 32 dimensions, for the CPU build has no smaller ones, and
+    enough words for it to pack the head."""
+    base = tiny_llama(root / "base", seed=7, hidden=128, vocab=vocab, dtype=dtype, tied=tied)
     sources = {
         "full": fine_tune_of(base, root / "full", 1, scale=1.0),
         "other": fine_tune_of(base, root / "other", 2, scale=1.0),
@@ -57,13 +58,13 @@ def own_settings() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def vllm_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Models]:
-    """`vllm_family`, made once for each dtype and kind of head."""
+    """`vllm_family`, made once for each dtype, kind of head and number of words."""
     made: dict[Any, Models] = {}
 
-    def make(dtype: torch.dtype = torch.bfloat16, tied: bool = False) -> Models:
-        if (dtype, tied) not in made:
-            made[dtype, tied] = vllm_family(tmp_path_factory.mktemp("vllm"), dtype, tied)
-        return made[dtype, tied]
+    def make(dtype: torch.dtype = torch.bfloat16, tied: bool = False, vocab: int = 256) -> Models:
+        if (dtype, tied, vocab) not in made:
+            made[dtype, tied, vocab] = vllm_family(tmp_path_factory.mktemp("vllm"), dtype, tied, vocab)
+        return made[dtype, tied, vocab]
 
     return make
 

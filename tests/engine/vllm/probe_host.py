@@ -18,7 +18,6 @@ from automerge.engine.vllm_worker import MergeWorker
 class ProbedWorker(MergeWorker):
     """MergeWorker, and what it serves."""
 
-    model_runner: Any
     device: Any
 
     def served_weights(self) -> dict[str, torch.Tensor]:

@@ -84,7 +84,7 @@ def test_the_engine_is_killed_in_a_study_that_ends_all_the_same(world: Path, tmp
     assert again.code in (0, 3) and again.json["outcome"] in ("PROMOTED", "REJECTED", "INCONCLUSIVE"), again.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.full), signal.SIGKILL])
 def test_no_process_is_left(world: Path, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "out"
     process = start(world, out)

@@ -192,6 +192,11 @@ def f(x): return Any()
     assert verdict(spawner, program, text).value == 0.0
 
 
+def test_a_program_of_megabytes_is_wrong(spawner: Spawner) -> None:
+    found = verdict(spawner, "def f(x): return x + 1\n#" + "x" * (2 << 20), "assert f(1) == 2")
+    assert found == Score(0.0, "the program cannot be run: a value larger than 1048576 bytes")
+
+
 def test_memory_beyond_the_limit_is_the_programs_fault(spawner: Spawner) -> None:
     found = verdict(spawner, "def f(x): return len(bytearray(600 << 20))", "assert f(1) == 1")
     assert found == Score(0.0, "f(1) == 1: MemoryError")
