@@ -67,7 +67,11 @@ class Score:
 
 @dataclass(frozen=True)
 class ItemResult:
-    """One item asked of one model: what was sent, what came back, and the score. `tokens` counts generated tokens."""
+    """One item asked of one model: what was sent, what came back, and the score. `tokens` counts generated tokens.
+
+    An item of several rounds has the last prompt, which holds the whole conversation, and the last answer. Where a
+    scorer grades every round, `rounds` has those scores, and `score` is their mean.
+    """
 
     skill: str
     item: str
@@ -75,6 +79,7 @@ class ItemResult:
     answer: str
     tokens: int
     score: Score
+    rounds: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True)

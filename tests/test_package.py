@@ -87,7 +87,7 @@ def test_the_pages_examples_are_valid_and_have_every_key() -> None:
     )
 
 
-KINDS = ["exact", "contains", "numeric", "choice", "regex", "constraints", "code", "likelihood"]
+KINDS = ["exact", "contains", "numeric", "choice", "regex", "constraints", "code", "likelihood", "judge"]
 
 
 def test_the_pages_tables_have_every_method_parameter_and_scorer() -> None:

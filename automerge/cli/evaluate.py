@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -14,7 +15,9 @@ from automerge.evals.loaded import named_skills
 from automerge.evals.models import evaluate_model
 from automerge.evals.store import AnswerStore
 from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores, difference, score_interval
-from automerge.records import Interval
+from automerge.records import Interval, ItemResult
+from automerge.report.radar import radar
+from automerge.report.suite import SuiteTable, suite_of, suite_table
 from automerge.report.tables import plain_table
 
 CONFIDENCE = 0.95
@@ -28,21 +31,49 @@ def evaluate_models(
     seed: ItemSeed = 0,
     engine: Serving = "auto",
     answers: Answers = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Of a suite: a folder for table.md, table.csv and radar.svg.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score models on skills. With several, each is compared with the first, item by item."""
+    """Score models on skills, or on a suite such as mt_bench. With several, each is compared with the first."""
     loaded = named_skills(skills, seed)
-    scores: dict[str, dict[str, Scores]] = {}
+    suite = suite_of([skill.name for skill in loaded])
+    if out is not None and suite is None:
+        raise typer.BadParameter("--out is for a suite of skills, such as mt_bench")
+    results: dict[str, dict[str, list[ItemResult]]] = {}
     with AnswerStore(answers) as store:
         for model in models:
-            results = evaluate_model(model, base, loaded, half, store, EngineConfig(name=engine))
-            scores[model] = {skill: as_scores(own) for skill, own in results.items()}
+            results[model] = evaluate_model(model, base, loaded, half, store, EngineConfig(name=engine))
+    scores = {model: {skill: as_scores(found) for skill, found in own.items()} for model, own in results.items()}
     found = {model: {skill: _interval(s, seed) for skill, s in own.items()} for model, own in scores.items()}
     ahead = _ahead(scores, models, seed)
+    judged = all(skill.scorer.name == "judge" for skill in loaded)
+    table = suite_table(suite, results, judged) if suite is not None else None
+    if table is not None and out is not None:
+        _write(table, out, 10.0 if judged else 1.0)
     if as_json:
-        print(json.dumps([_as_json(model, found[model], ahead.get(model, {})) for model in models]))
+        shown = [_as_json(model, found[model], ahead.get(model, {})) for model in models]
+        suites = [dict(zip(table.columns, table.rows[model], strict=True)) for model in models] if table else []
+        print(json.dumps([{**one, "suite": own} for one, own in zip(shown, suites, strict=True)] if table else shown))
+    elif table is not None:
+        console = Console()
+        console.print(table.terminal())
+        for model, count in table.unscored.items():
+            if count:
+                console.print(f"{model}: {count} answers are unscored, and count nowhere", highlight=False)
     else:
         _print(models, found, ahead)
+
+
+def _write(table: SuiteTable, folder: Path, most: float) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"table.md": table.markdown(), "table.csv": table.csv()}
+    if len(table.columns) > 3:  # the total, and three axes
+        models = {model: values[1:] for model, values in table.rows.items()}
+        files["radar.svg"] = radar(table.columns[1:], models, most=most)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _interval(scores: Scores, seed: int) -> Interval:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from automerge.cli.options import AsJson
 from automerge.errors import SkillError
 from automerge.evals.items import load_items
+from automerge.evals.scorers import Dialogue
 from automerge.evals.skill import load_skill
 from automerge.records import Completion, Score
 
@@ -27,12 +28,19 @@ def score(
     scorer = loaded.make_scorer()
     if scorer.needs == "likelihood":
         raise SkillError("a likelihood is a model's, not an answer's", where=loaded.name, hint="Use `automerge eval`.")
+    if loaded.rounds > 1:
+        message = f"its items take {loaded.rounds} answers one after another, and a file holds one an item"
+        raise SkillError(message, where=loaded.name, hint="Use `automerge eval`.")
+    if (problem := scorer.unready()) is not None:
+        raise SkillError(problem, where=loaded.name)
     scorer.isolation()
     items = {item.id: item for item in load_items(loaded)}
     given = _read(answers)
     _check_ids(list(items), list(given), str(answers), loaded.name)
-    found = scorer.score_block(
-        [Completion(text, 0, "stop") for text in given.values()], [items[i].target for i in given]
+    found = scorer.score_dialogues(
+        [Completion(text, 0, "stop") for text in given.values()],
+        [items[i].target for i in given],
+        [Dialogue(items[i].asked(), (text,)) for i, text in given.items()],
     )
     if as_json:
         rows = zip(given, found, strict=True)

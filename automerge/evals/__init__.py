@@ -6,6 +6,7 @@ rows.py       JSONL, Parquet or a hub dataset → rows
 items.py      rows → items, and their split into search and held-out halves
 loaded.py     skill + split + scorer, its hash, its prompts rendered once
 scorers/      one rule a file
+judge/        another model's opinion: how it is asked, and how its words are read
 store.py      every answer and score, in one SQLite file
 run.py        items → engine → scores, block by block
 """

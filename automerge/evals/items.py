@@ -19,12 +19,43 @@ from automerge.evals.template import Templates
 
 @dataclass(frozen=True)
 class Item:
-    """One question. `prompt` is a conversation that ends with the user, or (chat: false) plain text."""
+    """One question. `prompt` is a conversation that ends with the user, or (chat: false) plain text.
+
+    A message of the assistant without content is a gap: the model's own answer will stand there. Gaps divide the
+    conversation into rounds, each of which ends with the user.
+    """
 
     id: str
     prompt: tuple[Message, ...] | str
     target: str
     fields: Mapping[str, Any]
+
+    def sent(self, answers: Sequence[str]) -> tuple[Message, ...] | str:
+        """What is sent in the round after these answers: the conversation up to its gap, earlier gaps filled."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        rounds = _rounds(self.prompt)[: len(answers) + 1]
+        messages = list(rounds[0])
+        for answer, following in zip(answers, rounds[1:], strict=True):
+            messages += [{"role": "assistant", "content": answer}, *following]
+        return tuple(messages)
+
+    def asked(self) -> tuple[str, ...]:
+        """What the user says last in each round, for a judge to read."""
+        if isinstance(self.prompt, str):
+            return (self.prompt,)
+        return tuple(messages[-1]["content"] for messages in _rounds(self.prompt))
+
+
+def _rounds(prompt: Sequence[Message]) -> list[list[Message]]:
+    """The messages between the gaps."""
+    rounds: list[list[Message]] = [[]]
+    for message in prompt:
+        if "content" in message:
+            rounds[-1].append(message)
+        else:
+            rounds.append([])
+    return rounds
 
 
 @dataclass(frozen=True)
@@ -75,7 +106,10 @@ def _prompt(skill: Skill, row: Row, where: str, templates: Templates) -> tuple[M
         return {"role": role, "content": content}
 
     if skill.prompt is None:
-        return tuple(filled(turn.role, turn.content, row) for turn in skill.turns)
+        return tuple(
+            {"role": turn.role} if turn.content is None else filled(turn.role, turn.content, row)
+            for turn in skill.turns
+        )
     messages = [filled("system", skill.system, row)] if skill.system is not None else []
     for example in skill.few_shot:
         messages += [filled("user", skill.prompt, example), filled("assistant", skill.target, example)]

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from automerge.engine.base import Engine
 from automerge.errors import EngineError, SkillError
 from automerge.evals.items import Item, Split, choose, load_items
-from automerge.evals.scorers import Scorer
-from automerge.evals.skill import Skill, load_skill
+from automerge.evals.scorers import Dialogue, Scorer
+from automerge.evals.skill import Skill, load_skills
 from automerge.records import Prompt, Sampling
 
 Half = Literal["search", "held_out"]
@@ -23,13 +23,19 @@ Half = Literal["search", "held_out"]
 @dataclass(frozen=True)
 class Question:
     """An item as it is sent. `asked` (32 bytes) stands for all that decides its answer but the weights; `misfit` says
-    why the model cannot be asked it: it is then unscored."""
+    why the model cannot be asked it: it is then unscored. `answered` are the model's answers in the rounds before."""
 
     item: Item
     prompt: Prompt
     asked: bytes
     scorer_hash: str
     misfit: str | None = None
+    answered: tuple[str, ...] = ()
+
+    def dialogue(self, answer: str) -> Dialogue:
+        """What was asked and answered up to this answer."""
+        answered = (*self.answered, answer)
+        return Dialogue(self.item.asked()[: len(answered)], answered)
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,18 @@ class LoadedSkill:
             self._questions[key] = tuple(self._question(engine, item) for item in self.half(which))
         return self._questions[key]
 
-    def _question(self, engine: Engine, item: Item) -> Question:
+    def next_round(self, engine: Engine, questions: Sequence[Question], answers: Sequence[str]) -> list[Question]:
+        """The questions that follow these, once they are answered."""
+        return [
+            self._question(engine, question.item, (*question.answered, answer))
+            for question, answer in zip(questions, answers, strict=True)
+        ]
+
+    def _question(self, engine: Engine, item: Item, answered: tuple[str, ...] = ()) -> Question:
         where = f"{self.name}: item {item.id}"
+        sent = item.sent(answered)
         try:
-            prompt = engine.encode(item.prompt) if isinstance(item.prompt, str) else engine.render(item.prompt)
+            prompt = engine.encode(sent) if isinstance(sent, str) else engine.render(sent)
         except (SkillError, EngineError) as error:
             if error.where is not None:
                 raise
@@ -79,7 +93,7 @@ class LoadedSkill:
             "engine": engine.fingerprint,
         }
         misfit = engine.misfit(prompt, item.target if likelihood else self.sampling)
-        return Question(item, prompt, _digest(asked), self.scorer.hash(item.target), misfit)
+        return Question(item, prompt, _digest(asked), self.scorer.hash(item.target), misfit, answered)
 
 
 def prepare(skill: Skill, seed: int) -> LoadedSkill:
@@ -89,6 +103,8 @@ def prepare(skill: Skill, seed: int) -> LoadedSkill:
         scorer.isolation()
     except SkillError as error:
         raise SkillError(error.message, where=skill.name, hint=error.hint) from error
+    if (problem := scorer.unready()) is not None:
+        raise SkillError(problem, where=skill.name)
     where = f"{skill.name}: {skill.data.path or skill.data.hub}"
     split = choose(load_items(skill), skill.items.search, skill.items.held_out, seed, where=where)
     content = {
@@ -103,10 +119,10 @@ def prepare(skill: Skill, seed: int) -> LoadedSkill:
 
 
 def named_skills(entries: Sequence[str], seed: int) -> list[LoadedSkill]:
-    """The skills that a command line names, prepared: names or files, several separated by commas. Raises as `prepare`
-    does."""
+    """The skills that a command line names, prepared: names or files, several separated by commas; a suite stands for
+    all of its skills. Raises as `prepare` does."""
     names = [name for entry in entries for name in entry.split(",") if name]
-    return [prepare(load_skill(name, folder=Path()), seed) for name in names]
+    return [prepare(skill, seed) for name in names for skill in load_skills(name, folder=Path())]
 
 
 def _content(items: Sequence[Item]) -> list[Any]:

@@ -30,7 +30,22 @@ def load_rows(data: Data) -> list[Row]:
         rows = _from_parquet(path) if path.suffix == ".parquet" else _from_json(path)
     if not rows:
         raise SkillError("the dataset is empty", where=where)
-    return rows
+    kept = [row for row in rows if all(row.get(field) == value for field, value in data.where.items())]
+    if not kept:
+        wanted = ", ".join(f"{field} = {value!r}" for field, value in data.where.items())
+        raise SkillError(f"none of {len(rows)} rows has {wanted} (data.where)", where=where)
+    return _joined(kept, data) if data.join is not None else kept
+
+
+def _joined(rows: list[Row], data: Data) -> list[Row]:
+    """The rows with what the file `data.join` adds; their own fields stay, and a row may have no match there."""
+    others: dict[Any, Row] = {}
+    field = str(data.id)
+    for number, row in enumerate(load_rows(Data(path=data.join)), start=1):
+        if field not in row:
+            raise SkillError(f"row {number}: no field {field!r} (data.id) to join by", where=str(data.join))
+        others[row[field]] = row
+    return [{**others.get(row.get(field), {}), **row} for row in rows]
 
 
 def _from_json(path: Path) -> list[Row]:

@@ -2,6 +2,8 @@
 
     block of items → keys → answers stored already? → engine, if any is missing → scores → one transaction
 
+and so for each round of a conversation, whose prompts hold the answers of the rounds before.
+
 A block always goes to the engine whole and in the same composition, so an answer does not depend on where an earlier
 run was interrupted, and a killed run loses one block at most. What is beyond the model's context is not asked, and
 unscored.
@@ -10,7 +12,8 @@ unscored.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from automerge.engine.base import Engine
 from automerge.errors import EngineError, SkillError
@@ -45,9 +48,8 @@ def evaluate(
     results: list[ItemResult] = []
     for start in range(0, len(questions), size):
         block = questions[start : start + size]
-        fitting = [question for question in block if question.misfit is None]
-        found, generating, scoring = _block(engine, checksum, skill, fitting, store) if fitting else ([], 0.0, 0.0)
-        results += _with_misfits(skill, block, found)
+        found, generating, scoring = _block(engine, checksum, skill, block, store)
+        results += found
         if on_block is not None:
             on_block(skill.name, len(results), len(questions), generating, scoring)
     if all(result.score.value is None for result in results):
@@ -89,52 +91,102 @@ def mean(results: Sequence[ItemResult]) -> tuple[float, int]:
     return math.fsum(values) / len(values), len(results) - len(values)
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """One round of one item: its answer (None: beyond the context), and its score, where the round is scored."""
+
+    question: Question
+    answer: Answer | None
+    score: Score | None
+
+
 def _block(
     engine: Engine, checksum: str, skill: LoadedSkill, block: Sequence[Question], store: AnswerStore
 ) -> tuple[list[ItemResult], float, float]:
-    """(results, seconds in the engine, seconds scoring) of one block; written to the store on return."""
-    keys = [_key(checksum, question) for question in block]
+    """(results, seconds in the engine, seconds scoring) of one block; written to the store round by round."""
+    turns: list[list[_Turn]] = [[] for _ in block]
+    asking = dict(enumerate(block))  # by place in the block
+    generating = scoring = 0.0
+    for number in range(1, skill.skill.rounds + 1):
+        last = number == skill.skill.rounds
+        fitting = {place: question for place, question in asking.items() if question.misfit is None}
+        for place in asking.keys() - fitting.keys():
+            question = asking[place]
+            turns[place].append(_Turn(question, None, Score(None, question.misfit or "")))
+        if not fitting:
+            break
+        scored = last or skill.scorer.each_round
+        done, in_engine, in_scorer = _round(engine, checksum, skill, list(fitting.values()), store, scored=scored)
+        generating, scoring = generating + in_engine, scoring + in_scorer
+        for place, turn in zip(fitting, done, strict=True):
+            turns[place].append(turn)
+        if not last:
+            answers = [shown_answer(turn.answer, None) for turn in done if turn.answer is not None]
+            asking = dict(zip(fitting, skill.next_round(engine, list(fitting.values()), answers), strict=True))
+    return [_result(skill, own) for own in turns], generating, scoring
+
+
+def _round(
+    engine: Engine,
+    checksum: str,
+    skill: LoadedSkill,
+    questions: Sequence[Question],
+    store: AnswerStore,
+    *,
+    scored: bool,
+) -> tuple[list[_Turn], float, float]:
+    """(a turn a question, seconds in the engine, seconds scoring); in the store on return."""
+    keys = [_key(checksum, question) for question in questions]
     answers = store.answers(keys)
     new: list[Stored] = []
     generating = 0.0
     if len(answers) < len(set(keys)):
         began = time.perf_counter()
-        fresh = _ask(engine, skill, block)
+        fresh = _ask(engine, skill, questions)
         generating = time.perf_counter() - began
-        share = generating / len(block)
+        share = generating / len(questions)
         new = [
             Stored(key, checksum, question.prompt.text, _continuation(skill, question), answer, share)
-            for key, question, answer in zip(keys, block, fresh, strict=True)
+            for key, question, answer in zip(keys, questions, fresh, strict=True)
             if key not in answers
         ]
         # What was answered first stands, as in the store.
         answers = dict(zip(keys, fresh, strict=True)) | answers
     began = time.perf_counter()
-    scores, scored = _score(skill, block, keys, answers, store)
-    scoring = time.perf_counter() - began
-    store.write(new, scored)
-    results = [
-        ItemResult(
-            skill.name,
-            question.item.id,
-            question.prompt.text,
-            shown_answer(answers[key], _continuation(skill, question)),
-            generated_tokens(answers[key]),
-            score,
-        )
-        for key, question, score in zip(keys, block, scores, strict=True)
-    ]
-    return results, generating, scoring
+    scores: Sequence[Score | None] = [None] * len(questions)
+    lacking: list[Scored] = []
+    if scored:
+        try:
+            scores, lacking = _score(skill, questions, keys, answers, store)
+        except BaseException:  # a judge that is away, or Ctrl-C while it thinks: what was generated is kept
+            store.write(new, [])
+            raise
+    seconds = time.perf_counter() - began
+    store.write(new, lacking)
+    turns = [_Turn(question, answers[key], score) for question, key, score in zip(questions, keys, scores, strict=True)]
+    return turns, generating, seconds
 
 
-def _with_misfits(skill: LoadedSkill, block: Sequence[Question], found: Sequence[ItemResult]) -> Iterator[ItemResult]:
-    """The results of a whole block, in order, made of those of the questions that could be asked."""
-    asked = iter(found)
-    for question in block:
-        if question.misfit is None:
-            yield next(asked)
-        else:
-            yield ItemResult(skill.name, question.item.id, question.prompt.text, "", 0, Score(None, question.misfit))
+def _result(skill: LoadedSkill, turns: Sequence[_Turn]) -> ItemResult:
+    """What became of one item."""
+    last = turns[-1]
+    scores = tuple(turn.score for turn in turns if turn.score is not None)
+    return ItemResult(
+        skill.name,
+        last.question.item.id,
+        last.question.prompt.text,
+        "" if last.answer is None else shown_answer(last.answer, _continuation(skill, last.question)),
+        sum(generated_tokens(turn.answer) for turn in turns if turn.answer is not None),
+        scores[0] if len(scores) == 1 else _mean_score(scores),
+        scores if len(scores) > 1 else (),
+    )
+
+
+def _mean_score(scores: Sequence[Score]) -> Score:
+    """The mean of the rounds that are scored."""
+    values = [score.value for score in scores if score.value is not None]
+    detail = "; ".join(f"round {number}: {score.detail}" for number, score in enumerate(scores, start=1))
+    return Score(math.fsum(values) / len(values) if values else None, detail)
 
 
 def _key(checksum: str, question: Question) -> bytes:
@@ -167,18 +219,27 @@ def _score(
     places = [(key, bytes.fromhex(question.scorer_hash)) for key, question in zip(keys, block, strict=True)]
     # What could not be scored then (a sandbox that failed) may be now.
     todo = [index for index, place in enumerate(places) if place not in known or known[place][0].value is None]
-    fresh = skill.scorer.score_block(
-        [answers[keys[index]] for index in todo], [block[index].item.target for index in todo]
+    fresh = skill.scorer.score_dialogues(
+        [answers[keys[index]] for index in todo],
+        [block[index].item.target for index in todo],
+        [block[index].dialogue(shown_answer(answers[keys[index]], None)) for index in todo],
+        store,
     )
     by_place = {place: score for place, (score, _) in known.items()}
     by_place |= {places[index]: score for index, score in zip(todo, fresh, strict=True)}
     scores = [by_place[place] for place in places]
     lacking = [
-        Scored(*place, skill.name, question.item.id, score)
+        Scored(*place, skill.name, _shown_item(skill, question), score)
         for place, question, score in zip(places, block, scores, strict=True)
         if place not in known or not known[place][1] or known[place][0].value is None
     ]
     return scores, lacking
+
+
+def _shown_item(skill: LoadedSkill, question: Question) -> str:
+    """The item's name in the store: each round has a row of its own there."""
+    number = f", round {len(question.answered) + 1}" if skill.skill.rounds > 1 else ""
+    return f"{question.item.id}{number}"
 
 
 def _continuation(skill: LoadedSkill, question: Question) -> str | None:

@@ -2,23 +2,24 @@
 
 name: svamp
 data: {hub: ChilleD/SVAMP, split: test}        # or {path: items.jsonl}, beside this file
-prompt: "{{ question }}"                       # or turns: [{role, content}, …]; both are Jinja over a row's fields
+prompt: "{{ question }}"                       # or turns: [{role, content}, …]; both are Jinja over a row's fields;
+                                               # {role: assistant} alone: the model's own answer stands there
 target: "{{ answer }}"                         # the gold answer (this is the default); for likelihood, the continuation
 scorer: {type: numeric, calculator: true}
 sampling: {max_tokens: 48}
 items: {search: 64, held_out: 200}             # held_out: all = the rest
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from automerge.config import Closed, find_shipped, read_yaml, validate
+from automerge.config import Closed, validate
 from automerge.errors import ConfigError
 from automerge.evals.scorers import Scorer, make_scorer
+from automerge.evals.skill_files import member_of, read_use
 from automerge.evals.template import check_template
 from automerge.records import Sampling
 
@@ -27,7 +28,8 @@ Jinja = Annotated[str, Field(min_length=1)]
 
 class Data(Closed):
     """Where the rows are: a JSONL, JSON or Parquet file, or a hub dataset. `id` names the field that identifies a row;
-    without it an item is identified by its content. A file is one split, so `split` matters for the hub only."""
+    without it an item is identified by its content. A file is one split, so `split` matters for the hub only. `join` is
+    a file whose rows have the same ids, for fields that the first lacks; `where` keeps the rows with these values."""
 
     path: str | None = None
     hub: str | None = None
@@ -35,21 +37,34 @@ class Data(Closed):
     split: str = "test"
     revision: str | None = None
     id: str | None = None
+    join: str | None = None
+    where: dict[str, str | int | bool] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Data":
         if (self.path is None) == (self.hub is None):
             raise ValueError("expected exactly one of path and hub")
+        if self.join is not None and self.id is None:
+            raise ValueError("join: name the field that both files identify a row by, as id")
         return self
 
 
 class Turn(Closed):
-    """One message of a conversation; `content` is Jinja."""
+    """One message of a conversation; `content` is Jinja. An assistant without content is the model's own answer."""
 
     role: Literal["system", "user", "assistant"]
-    content: Jinja
+    content: Jinja | None = None
 
-    _parses = field_validator("content")(check_template)
+    @field_validator("content")
+    @classmethod
+    def _parses(cls, source: str | None) -> str | None:
+        return None if source is None else check_template(source)
+
+    @model_validator(mode="after")
+    def _only_the_model_answers(self) -> "Turn":
+        if self.content is None and self.role != "assistant":
+            raise ValueError(f"content: what the {self.role} says is missing")
+        return self
 
 
 class SamplingConfig(Closed):
@@ -100,6 +115,9 @@ class Skill(Closed):
             raise ValueError("expected exactly one of prompt and turns")
         if self.turns and self.turns[-1].role != "user":
             raise ValueError(f"turns: the last turn must be the user's, got {self.turns[-1].role}")
+        for before, turn in zip((None, *self.turns), self.turns, strict=False):
+            if turn.content is None and (before is None or before.role != "user"):
+                raise ValueError("turns: the model's own answer must follow a turn of the user's")
         if self.turns and (self.few_shot or self.system is not None):
             raise ValueError("turns: write the system message and the examples as turns")
         if not self.chat and (self.turns or self.system is not None):
@@ -111,9 +129,19 @@ class Skill(Closed):
         asked = [turn.content for turn in self.turns] if self.prompt is None else [self.system, self.prompt]
         return [source for source in (*asked, self.target) if source is not None]
 
+    @property
+    def rounds(self) -> int:
+        """How many answers the model gives to an item, one after another."""
+        return 1 + sum(turn.content is None for turn in self.turns)
+
     def make_scorer(self) -> Scorer:
-        """The scorer the file names. Raises ConfigError for an unknown type or parameter."""
-        return make_scorer(self.scorer, where=f"{self.path}: scorer")
+        """The scorer the file names. Raises ConfigError for an unknown type or parameter, and for a scorer that does
+        not fit the skill's rounds."""
+        where = f"{self.path}: scorer"
+        scorer = make_scorer(self.scorer, where=where)
+        if (problem := scorer.check_rounds(self.rounds)) is not None:
+            raise ConfigError(problem, where=where)
+        return scorer
 
     def make_sampling(self) -> Sampling:
         """The sampling the engine is given."""
@@ -127,69 +155,32 @@ def load_skill(use: str | Path | Mapping[str, Any], *, folder: Path, name: str |
     skill, a mapping {use: NAME, …overrides} merged over that skill key by key, or a whole skill written inline.
     `name` is what the study calls it; by default the file's own name. Raises ConfigError.
     """
-    overrides = dict(use) if isinstance(use, Mapping) else {"use": use}
-    data: dict[str, Any] = {}
-    path = folder / "(inline)" if name is None else folder / name
-    if (wanted := overrides.pop("use", None)) is not None:
-        path = _find(str(wanted), folder)
-        data = _with_absolute_path(read_yaml(path), path.resolve().parent)
-        data.setdefault("name", path.stem)
-    data = _merged(data, _with_absolute_path(overrides, folder))
-    if name is not None:
-        data["name"] = name
+    path, data = read_use(use, folder=folder, name=name)
+    if members := data.get("skills"):
+        first = f"{data.get('name')}/{next(iter(members))}"
+        raise ConfigError(
+            f"a suite of {len(members)} skills, where one is expected: {', '.join(members)}",
+            where=str(path),
+            hint=f"Name one of them: {first}.",
+        )
+    return _checked(path, data, "")
+
+
+def load_skills(use: str | Path | Mapping[str, Any], *, folder: Path) -> list[Skill]:
+    """The skills of a suite, each named SUITE/MEMBER; or the one skill that `use` names. Raises ConfigError."""
+    path, data = read_use(use, folder=folder)
+    if not data.get("skills"):
+        return [_checked(path, data, "")]
+    return [_checked(path, member_of(data, name, path), f"{name}: ") for name in data["skills"]]
+
+
+def _checked(path: Path, data: Mapping[str, Any], member: str) -> Skill:
     if "data" not in data:
         raise ConfigError(
             "the skill names no data",
             where=str(path),
-            hint=f"Name it where the skill is used: {{use: {wanted or 'NAME'}, data: {{path: items.jsonl}}}}.",
+            hint=f"Name it where the skill is used: {{use: {path.stem}, data: {{path: items.jsonl}}}}.",
         )
-    skill = validate(Skill, data, str(path)).model_copy(update={"path": path})
+    skill = validate(Skill, data, f"{member}{path}").model_copy(update={"path": path})
     skill.make_scorer()
     return skill
-
-
-def _find(use: str, folder: Path) -> Path:
-    asked = Path(os.path.expanduser(use))
-    if not asked.name:
-        raise ConfigError(f"expected the name or the path of a skill, got {use!r}", where=str(folder))
-    names = [asked] if asked.suffix in (".yaml", ".yml") else [asked.with_name(f"{asked.name}.yaml"), asked]
-    for candidate in (start / name for name in names for start in (folder, Path("evals"), Path())):
-        if os.path.isfile(candidate):
-            return candidate
-    if asked.suffix in (".yaml", ".yml"):
-        raise ConfigError("no such skill file", where=use, hint=f"Looked in {folder}, ./evals and the current folder.")
-    return find_shipped("evals", use)
-
-
-def _with_absolute_path(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The mapping with `data.path` made absolute: it is relative to the file it stands in."""
-    rows = data.get("data")
-    if not isinstance(rows, Mapping) or not isinstance(rows.get("path"), str):
-        return dict(data)
-    return {**data, "data": {**rows, "path": str((folder / Path(rows["path"]).expanduser()).absolute())}}
-
-
-def _merged(below: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `below`, mapping by mapping. What excludes another key replaces it."""
-    result = dict(below)
-    for key, value in over.items():
-        kept = result.get(key)
-        if isinstance(value, Mapping) and isinstance(kept, Mapping):
-            changed_kind = key == "scorer" and value.get("type", kept.get("type")) != kept.get("type")
-            kept = {} if changed_kind else kept
-            result[key] = _merged(_without_rivals(kept, value) if key == "data" else kept, value)
-        else:
-            result[key] = value
-    for one, other in (("prompt", "turns"), ("turns", "prompt")):
-        if one in over and other in below and other not in over:
-            del result[other]
-    return result
-
-
-def _without_rivals(data: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    rivals: tuple[str, ...] = ()
-    if "path" in over:
-        rivals = ("hub", "config", "split", "revision")
-    elif "hub" in over:
-        rivals = ("path", "config", "split", "revision")
-    return {key: value for key, value in data.items() if key not in rivals}

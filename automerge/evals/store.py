@@ -2,6 +2,7 @@
 
     answers   what a model with given weights (checksum) said to a given prompt: written once, never changed
     scores    what a scorer made of an answer, for an item of a skill
+    judged    what a judge said to a prompt: kept for ever, whatever is made of it
 
 One call of `write` is one transaction: after a kill, or a power cut, a block is there whole or not at all.
 """
@@ -45,6 +46,15 @@ CREATE INDEX scores_by_skill ON scores (skill, item);
 CREATE INDEX answers_by_checksum ON answers (checksum);
 """
 
+# Made where it is missing: files of this format are older than it.
+_JUDGED = """
+CREATE TABLE IF NOT EXISTS judged (
+    key BLOB PRIMARY KEY,      -- sha256 of judge, prompt and parameters
+    judge TEXT NOT NULL,
+    words TEXT NOT NULL
+) WITHOUT ROWID
+"""
+
 
 class AnswerStore:
     """The open file. One process may hold several, several processes may share one file; not for several threads."""
@@ -83,6 +93,7 @@ class AnswerStore:
                 where=self.where,
                 hint="It was written by another version of automerge; continue with that one.",
             )
+        self._db.execute(_JUDGED)
 
     def close(self) -> None:
         """Closes the file. May be called twice."""
@@ -111,6 +122,11 @@ class AnswerStore:
                 score_rows,
             )
 
+    def keep_words(self, key: bytes, judge: str, words: str) -> None:
+        """Adds what a judge said, at once: another's time or money was spent on it."""
+        with self._explained(), self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO judged VALUES (?,?,?)", (key, judge, words))
+
     # --- reading -------------------------------------------------------------------------------------------------
 
     def answers(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
@@ -122,6 +138,15 @@ class AnswerStore:
                 for key, kind, text in self._db.execute(
                     f"SELECT key, kind, answer FROM answers WHERE key IN ({_marks(part)})", part
                 )
+            }
+
+    def words(self, keys: Sequence[bytes]) -> dict[bytes, str]:
+        """What judges said, where it is there, by key."""
+        with self._explained():
+            return {
+                key: words
+                for part in _chunks(keys)
+                for key, words in self._db.execute(f"SELECT key, words FROM judged WHERE key IN ({_marks(part)})", part)
             }
 
     def scores(self, keys: Sequence[bytes], skill: str) -> dict[tuple[bytes, bytes], tuple[Score, bool]]:

@@ -87,12 +87,13 @@ def _seconds(skill: LoadedSkill, half: Half, weights: int, speed: float, plan: P
     per_token = 1 if int(plan.models.config.get("vocab_size", 0)) < 1000 else 4
     tokens, steps = 0.0, 0.0
     items = skill.half(half)
+    generated = skill.sampling.max_tokens * skill.skill.rounds
     for item in items:
-        text = item.prompt if isinstance(item.prompt, str) else "".join(turn["content"] for turn in item.prompt)
+        text = item.prompt if isinstance(item.prompt, str) else "".join(turn.get("content", "") for turn in item.prompt)
         tokens += len(text) / per_token
-        tokens += len(item.target) / per_token if skill.scorer.needs == "likelihood" else skill.sampling.max_tokens
+        tokens += len(item.target) / per_token if skill.scorer.needs == "likelihood" else generated
     if skill.scorer.needs == "answer":
-        steps = math.ceil(len(items) / skill.skill.block) * skill.sampling.max_tokens
+        steps = math.ceil(len(items) / skill.skill.block) * generated
     # Matrices of a real batch are thinner than the measured square: a third of its speed is what comes through.
     return tokens * 2 * weights / (speed / 3) + steps * STEP_SECONDS
 

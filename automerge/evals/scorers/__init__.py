@@ -1,16 +1,19 @@
 """Scorers: how good one answer is. One file a scorer; importing this package registers them all."""
 
-from automerge.evals.scorers import choice, code, constraints, contains, exact, likelihood, numeric, pattern
-from automerge.evals.scorers.base import Answer, Scorer, make_scorer, names
+from automerge.evals.scorers import choice, code, constraints, contains, exact, judge, likelihood, numeric, pattern
+from automerge.evals.scorers.base import Answer, Dialogue, Memory, Scorer, make_scorer, names
 
 __all__ = [
     "Answer",
+    "Dialogue",
+    "Memory",
     "Scorer",
     "choice",
     "code",
     "constraints",
     "contains",
     "exact",
+    "judge",
     "likelihood",
     "make_scorer",
     "names",

@@ -8,13 +8,34 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from automerge.config import Closed, validate
 from automerge.errors import ConfigError
 from automerge.records import Completion, LogLikelihood, Score
 
 Answer = Completion | LogLikelihood  # generated text, or the likelihood of a given one
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """What a user asked and what the model answered, turn by turn; the last answer is the one to be scored."""
+
+    asked: tuple[str, ...]
+    answered: tuple[str, ...]
+
+
+class Memory(Protocol):
+    """Where a judge's words are kept for ever, by content. The answer store is one."""
+
+    def words(self, keys: Sequence[bytes]) -> dict[bytes, str]:
+        """Those that are there."""
+        ...
+
+    def keep_words(self, key: bytes, judge: str, words: str) -> None:
+        """Adds what a judge said."""
+        ...
 
 
 class Scorer(ABC):
@@ -24,6 +45,7 @@ class Scorer(ABC):
     needs: ClassVar[Literal["answer", "likelihood"]] = "answer"
     name: ClassVar[str]  # set by `register`
     version: ClassVar[int] = 1  # raise it when the same answer may now score differently
+    each_round: ClassVar[bool] = False  # True: every answer of a conversation is scored, not the last alone
 
     def __init__(self, params: Any) -> None:
         self.params = params
@@ -37,6 +59,14 @@ class Scorer(ABC):
         """How what an answer runs is contained; None for a scorer that runs nothing. Raises SkillError where this
         machine has no sandbox for it."""
         return None
+
+    def unready(self) -> str | None:
+        """Why nothing could be scored now, or None: asked before anything is generated."""
+        return None
+
+    def check_rounds(self, rounds: int) -> str | None:
+        """Why this scorer does not fit a skill of so many rounds, or None."""
+        return "a likelihood takes one round" if rounds > 1 and self.needs == "likelihood" else None
 
     def target_of(self, row: Mapping[str, Any], where: str) -> str | None:
         """The gold answer, made of a row's fields; None: the skill's `target` template says it. Raises SkillError."""
@@ -53,6 +83,16 @@ class Scorer(ABC):
     def score_block(self, answers: Sequence[Answer], targets: Sequence[str]) -> list[Score]:
         """The scores of a block of answers, in order."""
         return [self.score(answer, target) for answer, target in zip(answers, targets, strict=True)]
+
+    def score_dialogues(
+        self,
+        answers: Sequence[Answer],
+        targets: Sequence[str],
+        dialogues: Sequence[Dialogue],
+        memory: Memory | None = None,
+    ) -> list[Score]:
+        """`score_block` for a scorer that reads more than the last answer. Raises SkillError."""
+        return self.score_block(answers, targets)
 
     def spec(self) -> dict[str, Any]:
         """Everything that decides a score besides answer and target, as plain values."""

@@ -1,0 +1,43 @@
+"""Serves one checkpoint, or an adapter over its base, as it is: the linear merge of itself alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from automerge.config import EngineConfig, locate
+from automerge.engine.base import Engine
+from automerge.engine.start import start_engine
+from automerge.merge.models import open_models
+from automerge.recipe import Group, Recipe, make_recipe
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model in an engine of its own, ready to be asked. `place` is its folder."""
+
+    engine: Engine
+    checksum: str
+    place: str
+
+
+def serve(model: str, base: str | None, serving: EngineConfig) -> Served:
+    """Starts an engine with this model; `base` is what an adapter was made for. Raises SourceError, EngineError."""
+    place = locate(model, Path())
+    root = locate(base, Path()) if base and (Path(place) / "adapter_config.json").exists() else place
+    opened = open_models(root, {"model": place})
+    whole = (Group((0, opened.n_layers), "all", {"weight": {"model": 1.0}}),)
+    recipe: Recipe = make_recipe(
+        method="linear",
+        base=opened.base_ref,
+        sources=tuple(opened.source_refs),
+        groups=whole,
+        options={"normalize": True},
+        dtype=opened.dtype,
+        seed=0,
+        tokenizer="model",
+    )
+    engine = start_engine(opened, serving)
+    try:
+        return Served(engine, engine.apply(recipe).checksum, place)
+    except BaseException:
+        engine.close()
+        raise
