@@ -87,7 +87,7 @@ def test_the_pages_examples_are_valid_and_have_every_key() -> None:
     )
 
 
-KINDS = ["exact", "contains", "numeric", "choice", "regex", "constraints", "code", "likelihood", "judge"]
+KINDS = ["exact", "contains", "numeric", "choice", "regex", "constraints", "code", "likelihood", "lm_eval", "judge"]
 
 
 def test_the_pages_tables_have_every_method_parameter_and_scorer() -> None:
@@ -95,7 +95,7 @@ def test_the_pages_tables_have_every_method_parameter_and_scorer() -> None:
     assert set(method_names()) <= set(re.findall(r"[a-z_]+", merging))
     skills = (ROOT / "docs" / "skills.md").read_text(encoding="utf-8")
     table = next(block for block in skills.split("\n\n") if block.startswith("| type | score |"))
-    assert re.findall(r"^\| `([a-z]+)` \|", table, re.MULTILINE) == KINDS
+    assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == KINDS
     assert scorers.names() == sorted(KINDS)
     assert set(KINDS_OF_INSTRUCTIONS) <= set(re.findall(r"`([a-z_]+)`", skills))
 

@@ -26,8 +26,9 @@ def score(
     """Score answers made elsewhere, item by item; every item of the skill needs one."""
     loaded = load_skill(skill, folder=Path())
     scorer = loaded.make_scorer()
-    if scorer.needs == "likelihood":
-        raise SkillError("a likelihood is a model's, not an answer's", where=loaded.name, hint="Use `automerge eval`.")
+    if scorer.needs != "answer":
+        message = f"{scorer.name} asks the model itself, and not for an answer alone"
+        raise SkillError(message, where=loaded.name, hint="Use `automerge eval`.")
     if loaded.rounds > 1:
         message = f"its items take {loaded.rounds} answers one after another, and a file holds one an item"
         raise SkillError(message, where=loaded.name, hint="Use `automerge eval`.")

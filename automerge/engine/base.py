@@ -36,6 +36,21 @@ class Engine(Protocol):
         """Plain text as a prompt, with the special tokens the tokenizer itself adds."""
         ...
 
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """Plain text's tokens, with no special ones added."""
+        ...
+
+    @property
+    def prefix_token(self) -> int:
+        """What may stand before a text that has nothing before it: the token that begins a text, else the one that
+        ends it."""
+        ...
+
+    @property
+    def context(self) -> int:
+        """Tokens that a prompt and what follows it may have together. Known once a recipe was applied."""
+        ...
+
     def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:
         """Why the served model cannot be asked this: what is beyond its context. None where it can."""
         ...

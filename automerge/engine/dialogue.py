@@ -40,9 +40,19 @@ class Dialogue:
         """See engine.base.Engine."""
         return Prompt(text, tuple(self.tokenizer.encode(text)))
 
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """See engine.base.Engine."""
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    @property
+    def prefix_token(self) -> int:
+        """See engine.base.Engine. 0 where the tokenizer has neither."""
+        first, last = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return int(first if first is not None else last or 0)
+
     def continuation(self, given: Continuation) -> list[int]:
         """A continuation's tokens."""
-        return list(self.tokenizer.encode(given, add_special_tokens=False) if isinstance(given, str) else given)
+        return list(self.tokens(given) if isinstance(given, str) else given)
 
     def length(self, then: Sampling | Continuation) -> int:
         """The most tokens that may follow a prompt."""

@@ -72,6 +72,20 @@ class FakeEngine:
         ids = (int.from_bytes(hashlib.sha256(word.encode()).digest()[:3]) for word in _words(text))
         return Prompt(text, tuple(ids))
 
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """As `encode` has them: there are no special ones."""
+        return self.encode(text).token_ids
+
+    @property
+    def prefix_token(self) -> int:
+        """Of no word."""
+        return 0
+
+    @property
+    def context(self) -> int:
+        """As given."""
+        return self._context
+
     def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:
         """That prompt and answer exceed `context` words."""
         more = then.max_tokens if isinstance(then, Sampling) else len(_words(then) if isinstance(then, str) else then)

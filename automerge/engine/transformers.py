@@ -87,6 +87,17 @@ class TransformersEngine:
     def encode(self, text: str) -> Prompt:
         return self._dialogue.encode(text)
 
+    def tokens(self, text: str) -> tuple[int, ...]:
+        return self._dialogue.tokens(text)
+
+    @property
+    def prefix_token(self) -> int:
+        return self._dialogue.prefix_token
+
+    @property
+    def context(self) -> int:
+        return self._context
+
     def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:
         return beyond(prompt, self._dialogue.length(then), self._context)
 

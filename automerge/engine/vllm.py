@@ -92,6 +92,17 @@ class VllmEngine:
     def encode(self, text: str) -> Prompt:
         return self._dialogue.encode(text)
 
+    def tokens(self, text: str) -> tuple[int, ...]:
+        return self._dialogue.tokens(text)
+
+    @property
+    def prefix_token(self) -> int:
+        return self._dialogue.prefix_token
+
+    @property
+    def context(self) -> int:
+        return self._context
+
     def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:
         spare = 0 if isinstance(then, Sampling) else 1  # see loglikelihood
         return beyond(prompt, self._dialogue.length(then) + spare, self._context)

@@ -99,6 +99,10 @@ class LoadedSkill:
 def prepare(skill: Skill, seed: int) -> LoadedSkill:
     """Loads, checks and splits a skill's items. Raises SkillError and ConfigError; needs no engine."""
     scorer = skill.make_scorer()
+    if skill.data.lm_eval is not None:
+        from automerge.evals.lm_eval.block import prepare_tasks  # its LoadedSkill is one of these
+
+        return prepare_tasks(skill, seed)
     try:
         scorer.isolation()
     except SkillError as error:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from automerge.engine.base import Engine
 from automerge.errors import EngineError, SkillError
+from automerge.evals.lm_eval.block import LmEvalSkill, ask_documents
 from automerge.evals.loaded import Half, LoadedSkill, Question
 from automerge.evals.scorers import Answer
 from automerge.evals.store import AnswerStore
@@ -48,7 +49,10 @@ def evaluate(
     results: list[ItemResult] = []
     for start in range(0, len(questions), size):
         block = questions[start : start + size]
-        found, generating, scoring = _block(engine, checksum, skill, block, store)
+        if isinstance(skill, LmEvalSkill):
+            found, generating, scoring = ask_documents(engine, checksum, skill, block, store, tokenizer)
+        else:
+            found, generating, scoring = _block(engine, checksum, skill, block, store)
         results += found
         if on_block is not None:
             on_block(skill.name, len(results), len(questions), generating, scoring)

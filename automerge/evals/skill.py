@@ -27,12 +27,18 @@ Jinja = Annotated[str, Field(min_length=1)]
 
 
 class Data(Closed):
-    """Where the rows are: a JSONL, JSON or Parquet file, or a hub dataset. `id` names the field that identifies a row;
-    without it an item is identified by its content. A file is one split, so `split` matters for the hub only. `join` is
-    a file whose rows have the same ids, for fields that the first lacks; `where` keeps the rows with these values."""
+    """Where the rows are: a JSONL, JSON or Parquet file, a hub dataset, or a task of lm-eval's.
+
+    `id` names the field that identifies a row; without it an item is identified by its content. A file is one split, so
+    `split` matters for the hub only. `join` is a file whose rows have the same ids, for fields that the first lacks;
+    `where` keeps the rows with these values. For lm-eval: `include`, a folder of one's own tasks, and `shots`.
+    """
 
     path: str | None = None
     hub: str | None = None
+    lm_eval: str | None = None
+    include: str | None = None
+    shots: Annotated[int, Field(ge=0)] | None = None
     config: str | None = None
     split: str = "test"
     revision: str | None = None
@@ -42,8 +48,10 @@ class Data(Closed):
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Data":
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("expected exactly one of path and hub")
+        if sum(place is not None for place in (self.path, self.hub, self.lm_eval)) != 1:
+            raise ValueError("expected exactly one of path, hub and lm_eval")
+        if self.lm_eval is None and (self.include or self.shots is not None):
+            raise ValueError("include and shots are for lm_eval")
         if self.join is not None and self.id is None:
             raise ValueError("join: name the field that both files identify a row by, as id")
         return self
@@ -111,6 +119,16 @@ class Skill(Closed):
 
     @model_validator(mode="after")
     def _one_way_to_ask(self) -> "Skill":
+        if self.data.lm_eval is not None:
+            if self.prompt is not None or self.turns or self.system is not None or self.few_shot:
+                raise ValueError(
+                    "lm_eval: the task says what is asked; prompt, turns, system and few_shot are not for it"
+                )
+            if self.scorer.get("type") != "lm_eval":
+                raise ValueError("lm_eval: the task scores its answers; expected scorer: {type: lm_eval}")
+            return self
+        if self.scorer.get("type") == "lm_eval":
+            raise ValueError("scorer: lm_eval is for data: {lm_eval: TASK}")
         if (self.prompt is None) == (not self.turns):
             raise ValueError("expected exactly one of prompt and turns")
         if self.turns and self.turns[-1].role != "user":

@@ -12,6 +12,8 @@ from typing import Any
 from automerge.config import find_shipped, read_yaml
 from automerge.errors import ConfigError
 
+LM_EVAL = "lm_eval:"  # before the name of one of lm-eval's tasks, which needs no file
+_LM_EVAL: dict[str, Any] = {"chat": False, "scorer": {"type": "lm_eval"}}
 _DEPTH = 8  # files that build on one another
 
 
@@ -23,7 +25,11 @@ def read_use(
     path = folder / "(inline)" if name is None else folder / name
     data: dict[str, Any] = {}
     if (wanted := overrides.pop("use", None)) is not None:
-        path, data = _read_named(str(wanted), folder, _DEPTH)
+        task = str(wanted).removeprefix(LM_EVAL)
+        if task != wanted:
+            path, data = folder / str(wanted), {**_LM_EVAL, "name": str(wanted), "data": {"lm_eval": task}}
+        else:
+            path, data = _read_named(str(wanted), folder, _DEPTH)
     data = _merged(data, _with_absolute_paths(overrides, folder))
     if name is not None:
         data["name"] = name
@@ -74,13 +80,13 @@ def _file(asked: Path, folder: Path) -> Path | None:
 
 
 def _with_absolute_paths(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The mapping with `data.path` and `data.join` made absolute: they are relative to the file they stand in."""
+    """The mapping with the paths under `data` made absolute: they are relative to the file they stand in."""
     rows = data.get("data")
     if not isinstance(rows, Mapping):
         return dict(data)
     absolute = {
         key: str((folder / os.path.expanduser(rows[key])).absolute())
-        for key in ("path", "join")
+        for key in ("path", "join", "include")
         if isinstance(rows.get(key), str)
     }
     return {**data, "data": {**rows, **absolute}}
@@ -110,7 +116,7 @@ _WHOLE = ("judge",)
 def _without_rivals(data: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     rivals: tuple[str, ...] = ()
     if "path" in over:
-        rivals = ("hub", "config", "split", "revision")
+        rivals = ("hub", "config", "split", "revision", "lm_eval")
     elif "hub" in over:
-        rivals = ("path", "config", "split", "revision", "join")
+        rivals = ("path", "config", "split", "revision", "join", "lm_eval")
     return {key: value for key, value in data.items() if key not in rivals}

@@ -91,7 +91,7 @@ def _seconds(skill: LoadedSkill, half: Half, weights: int, speed: float, plan: P
     for item in items:
         text = item.prompt if isinstance(item.prompt, str) else "".join(turn.get("content", "") for turn in item.prompt)
         tokens += len(text) / per_token
-        tokens += len(item.target) / per_token if skill.scorer.needs == "likelihood" else generated
+        tokens += generated if skill.scorer.needs == "answer" else len(item.target) / per_token
     if skill.scorer.needs == "answer":
         steps = math.ceil(len(items) / skill.skill.block) * generated
     # Matrices of a real batch are thinner than the measured square: a third of its speed is what comes through.

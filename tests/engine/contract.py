@@ -158,6 +158,13 @@ class EngineContract:
         assert [len(one.token_logprobs) for one in found] == [len(tokens), 1]
         assert found[0].token_logprobs[0] == pytest.approx(found[1].token_logprobs[0], abs=1e-4)
 
+    def test_tokens_are_a_text_without_special_ones(self, case: Case) -> None:
+        case.engine.apply(case.first)
+        tokens, whole = case.engine.tokens("one two"), case.engine.encode("one two").token_ids
+        assert tokens and tuple(whole[-len(tokens) :]) == tokens
+        assert isinstance(case.engine.prefix_token, int)
+        assert case.engine.context > 0
+
     def test_what_is_beyond_the_context_is_told_before_it_is_asked(self, case: Case) -> None:
         case.engine.apply(case.first)
         (prompt,) = case.prompts("one")

@@ -1,6 +1,17 @@
 """Scorers: how good one answer is. One file a scorer; importing this package registers them all."""
 
-from automerge.evals.scorers import choice, code, constraints, contains, exact, judge, likelihood, numeric, pattern
+from automerge.evals.scorers import (
+    choice,
+    code,
+    constraints,
+    contains,
+    exact,
+    judge,
+    likelihood,
+    lm_eval,
+    numeric,
+    pattern,
+)
 from automerge.evals.scorers.base import Answer, Dialogue, Memory, Scorer, make_scorer, names
 
 __all__ = [
@@ -15,6 +26,7 @@ __all__ = [
     "exact",
     "judge",
     "likelihood",
+    "lm_eval",
     "make_scorer",
     "names",
     "numeric",

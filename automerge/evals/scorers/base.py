@@ -42,7 +42,7 @@ class Scorer(ABC):
     """Scores answers of one skill. `needs` says what the engine is asked for: text, or the target's likelihood."""
 
     Params: ClassVar[type[Closed]] = Closed
-    needs: ClassVar[Literal["answer", "likelihood"]] = "answer"
+    needs: ClassVar[Literal["answer", "likelihood", "lm_eval"]] = "answer"
     name: ClassVar[str]  # set by `register`
     version: ClassVar[int] = 1  # raise it when the same answer may now score differently
     each_round: ClassVar[bool] = False  # True: every answer of a conversation is scored, not the last alone
