@@ -111,7 +111,7 @@ def load_tasks(name: str, *, include: str | None, shots: int | None) -> Tasks:
 
 @functools.cache
 def _manager(include: str | None, *, own: bool) -> Any:
-    """Knows tasks by name: those of `include` alone, which is quick, or lm-eval's thousands too, which takes seconds."""
+    """Knows tasks by name: those of `include` alone, at once, or lm-eval's thousands too, in seconds."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager(include_path=include, include_defaults=not own)
