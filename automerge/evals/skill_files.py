@@ -25,11 +25,12 @@ def read_use(
     path = folder / "(inline)" if name is None else folder / name
     data: dict[str, Any] = {}
     if (wanted := overrides.pop("use", None)) is not None:
-        task = str(wanted).removeprefix(LM_EVAL)
-        if task != wanted:
-            path, data = folder / str(wanted), {**_LM_EVAL, "name": str(wanted), "data": {"lm_eval": task}}
+        wanted = str(wanted)  # a Path is welcome too
+        if wanted.startswith(LM_EVAL):
+            task = wanted.removeprefix(LM_EVAL)
+            path, data = folder / wanted, {**_LM_EVAL, "name": wanted, "data": {"lm_eval": task}}
         else:
-            path, data = _read_named(str(wanted), folder, _DEPTH)
+            path, data = _read_named(wanted, folder, _DEPTH)
     data = _merged(data, _with_absolute_paths(overrides, folder))
     if name is not None:
         data["name"] = name
