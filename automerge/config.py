@@ -323,10 +323,14 @@ TAKEN_ARGUMENTS = {
 }
 
 
-class SamplerConfig(Closed):
-    """Who proposes. `startup`: finished trials, baselines among them, before TPE models them."""
+SamplerName = Literal["tpe", "cmaes", "gp", "nsga2", "nsga3", "random", "qmc"]
 
-    name: Literal["tpe", "random"] = "tpe"
+
+class SamplerConfig(Closed):
+    """Who proposes; `auto` chooses by dimensions, budget and objectives. `startup`: finished trials, baselines among
+    them, before TPE and GP model them."""
+
+    name: Literal["auto", SamplerName] = "auto"
     startup: Positive = 12
 
 
@@ -352,8 +356,11 @@ class SearchConfig(Closed):
     modules: Modules = "together"
     parameters: Annotated[dict[str, ParameterSpace], Field(min_length=1)]
     skills: Annotated[dict[str, str | dict[str, Any]], Field(min_length=1)]
-    objective: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    objective: dict[str, Annotated[float, Field(gt=0)]] = {}
+    objectives: list[str] = []  # instead of objective: each for itself, which gives a Pareto front
     gates: list[GateRule] = []
+    racing: bool = True  # stop what is behind beyond doubt
+    tiers: list[Literal["likelihood"]] = ["likelihood"]  # asked first, as long as they predict
     seed: int = 0
     engine: EngineConfig = EngineConfig()
     sampler: SamplerConfig = SamplerConfig()
@@ -373,12 +380,23 @@ class SearchConfig(Closed):
                 raise ValueError(f"sources: {name!r} is not a usable name ({allowed})")
         for parameter, space in self.parameters.items():
             _known(space.sources, self.sources, f"parameters.{parameter}.sources")
-        _known(self.objective, self.skills, "objective")
+        if bool(self.objective) == bool(self.objectives):
+            raise ValueError("expected either objective: {SKILL: WEIGHT, …} or objectives: [SKILL, …]")
+        if len(self.objectives) == 1 or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError("objectives: expected two skills or more, each once; for one, write objective")
+        _known(self.weights, self.skills, "objectives" if self.objectives else "objective")
+        if self.sampler.name == "cmaes" and self.objectives:
+            raise ValueError("sampler: cmaes has one objective only; for several: auto, tpe, gp, nsga2, nsga3")
         _known([gate.skill for gate in self.gates], self.skills, "gates: skill")
         references = ["base", *self.sources, *AVERAGES]
         _known([g.no_worse_than for g in self.gates if g.no_worse_than], references, "gates: no_worse_than")
         _known([self.tokenizer], [*RESERVED, *self.sources], "tokenizer")
         return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """What candidates are ranked by: the objective, or several objectives weighted alike."""
+        return self.objective or dict.fromkeys(self.objectives, 1.0)
 
 
 RESERVED = ("base", "union")  # what `tokenizer` may be besides a source's name

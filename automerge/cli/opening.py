@@ -76,4 +76,4 @@ def open_existing(out: Path | None, name: str | None, storage: str | None) -> Op
     folder = study_folder(out, name)
     about = folder.read_about()
     config = validate(SearchConfig, about["config"], str(folder.about))
-    return Opened(open_study(str(about["study"]), storage or folder.storage, create=False), folder, config)
+    return Opened(open_study(str(about["study"]), storage or folder.storage), folder, config)

@@ -56,9 +56,19 @@ class LoadedSkill:
         """What the study calls it."""
         return self.skill.name
 
+    @property
+    def is_cheap(self) -> bool:
+        """Whether nothing is generated to score it."""
+        return self.scorer.needs == "likelihood"
+
     def half(self, which: Half) -> tuple[Item, ...]:
         """The items of one half, in the order in which they are asked."""
         return self.split.search if which == "search" else self.split.held_out
+
+    def stored_names(self, item: Item) -> list[str]:
+        """The names under which the store has an item's scores: one, or one a round."""
+        rounds = self.skill.rounds
+        return [item.id] if rounds == 1 else [f"{item.id}, round {number}" for number in range(1, rounds + 1)]
 
     def questions(self, engine: Engine, tokenizer: str, which: Half) -> tuple[Question, ...]:
         """One half as it is sent. Rendered once for each (engine fingerprint, tokenizer); `tokenizer` names the one

@@ -12,7 +12,7 @@ unscored.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from automerge.engine.base import Engine
@@ -44,21 +44,13 @@ def evaluate(
     tokenizer it renders with (a recipe's `tokenizer`). Answers in the store are not generated again.
     Raises SkillError where not one item of a finished half could be scored, and whatever the engine raises.
     """
-    questions = skill.questions(engine, tokenizer, which)
-    size = skill.skill.block
     results: list[ItemResult] = []
-    for start in range(0, len(questions), size):
-        block = questions[start : start + size]
-        if isinstance(skill, LmEvalSkill):
-            found, generating, scoring = ask_documents(engine, checksum, skill, block, store, tokenizer)
-        else:
-            found, generating, scoring = _block(engine, checksum, skill, block, store)
+    total = len(skill.half(which))
+    for found, generating, scoring in _blocks(engine, checksum, skill, which, store, tokenizer):
         results += found
         if on_block is not None:
-            on_block(skill.name, len(results), len(questions), generating, scoring)
-    if all(result.score.value is None for result in results):
-        why = results[0].score.detail if results else "the skill has no items in this half"
-        raise SkillError(f"not one of {len(results)} items could be scored: {why}", where=f"{skill.name}: {which}")
+            on_block(skill.name, len(results), total, generating, scoring)
+    _refuse_unscored(skill, which, results)
     return results
 
 
@@ -71,20 +63,47 @@ def evaluate_all(
     *,
     tokenizer: str = "base",
     on_block: OnBlock | None = None,
+    enough: Callable[[Mapping[str, Sequence[ItemResult]]], bool] | None = None,
 ) -> dict[str, list[ItemResult]]:
-    """`evaluate` for several skills, one after another; by skill name."""
-    return {
-        skill.name: evaluate(
-            engine,
-            checksum,
-            skill,
-            which,
-            store,
-            tokenizer=tokenizer,
-            on_block=on_block,
-        )
-        for skill in skills
-    }
+    """`evaluate` for several skills; by skill name.
+
+    The next block is always one of the skill of which the smallest share was asked, so that at any moment all skills
+    are about equally far. `enough` is given the results so far, once each skill has some, and ends it by True.
+    """
+    blocks = {skill.name: _blocks(engine, checksum, skill, which, store, tokenizer) for skill in skills}
+    totals = {skill.name: len(skill.half(which)) for skill in skills}
+    results: dict[str, list[ItemResult]] = {skill.name: [] for skill in skills}
+    while open_skills := [skill for skill in skills if len(results[skill.name]) < totals[skill.name]]:
+        name = min(open_skills, key=lambda skill: len(results[skill.name]) / totals[skill.name]).name
+        found, generating, scoring = next(blocks[name])
+        results[name] += found
+        if on_block is not None:
+            on_block(name, len(results[name]), totals[name], generating, scoring)
+        if enough is not None and all(results.values()) and enough(results):
+            return results
+    for skill in skills:
+        _refuse_unscored(skill, which, results[skill.name])
+    return results
+
+
+def _blocks(
+    engine: Engine, checksum: str, skill: LoadedSkill, which: Half, store: AnswerStore, tokenizer: str
+) -> Iterator[tuple[list[ItemResult], float, float]]:
+    """(results, seconds in the engine, seconds scoring) of block after block; each is in the store when it is given."""
+    questions = skill.questions(engine, tokenizer, which)
+    size = skill.skill.block
+    for start in range(0, len(questions), size):
+        block = questions[start : start + size]
+        if isinstance(skill, LmEvalSkill):
+            yield ask_documents(engine, checksum, skill, block, store, tokenizer)
+        else:
+            yield _block(engine, checksum, skill, block, store)
+
+
+def _refuse_unscored(skill: LoadedSkill, which: Half, results: Sequence[ItemResult]) -> None:
+    if all(result.score.value is None for result in results):
+        why = results[0].score.detail if results else "the skill has no items in this half"
+        raise SkillError(f"not one of {len(results)} items could be scored: {why}", where=f"{skill.name}: {which}")
 
 
 def mean(results: Sequence[ItemResult]) -> tuple[float, int]:
@@ -242,8 +261,7 @@ def _score(
 
 def _shown_item(skill: LoadedSkill, question: Question) -> str:
     """The item's name in the store: each round has a row of its own there."""
-    number = f", round {len(question.answered) + 1}" if skill.skill.rounds > 1 else ""
-    return f"{question.item.id}{number}"
+    return skill.stored_names(question.item)[len(question.answered) if skill.skill.rounds > 1 else 0]
 
 
 def _continuation(skill: LoadedSkill, question: Question) -> str | None:

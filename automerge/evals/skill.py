@@ -106,13 +106,14 @@ class Skill(Closed):
     chat: bool = True
     few_shot: tuple[dict[str, Any], ...] = ()
     target: Jinja = "{{ answer }}"
+    gold: Jinja | None = None  # a right answer in full, for the cheap tier of a search; by default the target
     scorer: dict[str, Any]
     sampling: SamplingConfig = SamplingConfig()
     items: ItemCounts = ItemCounts()
     block: Annotated[int, Field(ge=1)] = 32
     path: Path = Field(default=Path(), exclude=True)  # the skill's file, or the config it stands in: for messages
 
-    @field_validator("prompt", "system", "target")
+    @field_validator("prompt", "system", "target", "gold")
     @classmethod
     def _parses(cls, source: str | None) -> str | None:
         return None if source is None else check_template(source)

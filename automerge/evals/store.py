@@ -184,6 +184,15 @@ class AnswerStore:
                 )
             ]
 
+    def item_scores(self, checksum: str, skill: str) -> dict[str, float | None]:
+        """Item → score of a model on a skill. Where the skill was changed and asked anew, the newest counts."""
+        query = """
+            SELECT s.item, s.value, max(s.rowid) FROM answers a JOIN scores s ON s.answer = a.key
+            WHERE a.checksum = ? AND s.skill = ? GROUP BY s.item
+        """
+        with self._explained():
+            return {item: value for item, value, _ in self._db.execute(query, (checksum, skill))}
+
     def models(self) -> dict[str, list[str]]:
         """Every checksum that was asked anything, with the skills it was asked for."""
         query = "SELECT DISTINCT a.checksum, s.skill FROM answers a JOIN scores s ON s.answer = a.key ORDER BY 1, 2"

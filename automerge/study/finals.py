@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import optuna
 
-from automerge.gate.statistics import Scores, as_scores
+from automerge.gate.statistics import Scores
 from automerge.gate.verdict import Verdict, judge
 from automerge.recipe import Recipe, parse_recipe
 from automerge.records import from_json
@@ -15,7 +15,7 @@ from automerge.space.space import SearchSpace
 from automerge.study.events import Began, Judgement, Listen, Stage
 from automerge.study.records import Row, study_rows
 from automerge.study.store import VERDICTS
-from automerge.study.trial import Bench, try_recipe
+from automerge.study.trial import Candidates
 
 
 def candidates(rows: list[Row], count: int) -> list[Row]:
@@ -30,10 +30,12 @@ def candidates(rows: list[Row], count: int) -> list[Row]:
     return best
 
 
-def prove(study: optuna.Study, space: SearchSpace, baselines: list[Baseline], bench: Bench, listen: Listen) -> Verdict:
+def prove(
+    study: optuna.Study, space: SearchSpace, baselines: list[Baseline], bench: Candidates, listen: Listen
+) -> Verdict:
     """The verdict for the study as it stands. One made for the same trials is returned again, nothing asked anew."""
     rows = study_rows(study)
-    finished = sum(row.state in ("complete", "failed") for row in rows)
+    finished = sum(row.state in ("complete", "stopped", "failed") for row in rows)
     past: list[dict[str, object]] = json.loads(study.user_attrs.get(VERDICTS, "[]"))
     if past and past[-1]["finished"] == finished:
         verdict = from_json(Verdict, json.dumps(past[-1]["verdict"]))
@@ -47,7 +49,7 @@ def prove(study: optuna.Study, space: SearchSpace, baselines: list[Baseline], be
     verdict = judge(
         tried,
         against,
-        objective=space.config.objective,
+        objective=space.config.weights,
         gates=space.config.gates,
         confidence=space.config.verdict.confidence,
         seed=space.config.seed,
@@ -70,9 +72,9 @@ def _recipe(row: Row) -> Recipe:
     return parse_recipe(row.record.recipe)
 
 
-def _held_out(bench: Bench, recipe: Recipe, label: str, listen: Listen, row: Row | None) -> Mapping[str, Scores]:
+def _held_out(bench: Candidates, recipe: Recipe, label: str, listen: Listen, row: Row | None) -> Mapping[str, Scores]:
     """Skill → held-out scores (n,), NaN where unscored. What was scored in the search must be what is served now."""
     listen(Began(label))
     expected = row.record.checksum if row and row.record and row.record.checksum else None
-    trial = try_recipe(bench, recipe, label, "held_out", expected=expected)
-    return {skill: as_scores(results) for skill, results in trial.results.items()}
+    trial = bench.attempt(recipe, label, "held_out", expected=expected)
+    return trial.scores()

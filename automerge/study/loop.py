@@ -14,15 +14,17 @@ from optuna.trial import TrialState
 
 from automerge.config import SearchConfig
 from automerge.errors import EngineLost, MergeError, StudyError
+from automerge.gate.rules import violation
 from automerge.recipe import Recipe
 from automerge.records import from_json, to_json
 from automerge.space.baselines import Baseline, baselines
 from automerge.space.space import SearchSpace
-from automerge.study.events import Began, Ended, Listen, Stage
-from automerge.study.records import Record, Row, outside_row, study_rows, trial_row
-from automerge.study.samplers import complete, propose
+from automerge.study.climb import Climb
+from automerge.study.events import Began, Ended, Listen, Note, Stage
+from automerge.study.records import Record, Row, SkillMean, outside_row, study_rows, trial_row
+from automerge.study.samplers import Sampler
 from automerge.study.store import BASELINE, OUTSIDE, RECORD
-from automerge.study.trial import Bench, Trial, record_of, try_recipe
+from automerge.study.trial import Candidates, Trial
 
 MAX_FAILURES = 5  # candidates in a row that could not be merged or served, before the study stops
 
@@ -43,26 +45,27 @@ class Budget:
 class Search:
     """Drives one study. Its caller holds the study's lock. Reads of the storage are few: each costs milliseconds."""
 
-    def __init__(self, study: optuna.Study, space: SearchSpace, bench: Bench, listen: Listen) -> None:
+    def __init__(self, study: optuna.Study, space: SearchSpace, bench: Candidates, listen: Listen) -> None:
         self.study = study
         self.space = space
         self.config: SearchConfig = space.config
         self.bench = bench
         self.listen = listen
         self.baselines: list[Baseline] = baselines(space)
-        self._references: dict[str, dict[str, float]] = {}
+        self.climb = Climb(self.config, bench.counts, bench.search_scores, tier=bench.has_tier)
         self._trials, self._seconds = 0, 0.0  # spent
         self._failures = 0  # in a row
 
     def run(self, budget: Budget) -> None:
         """Searches until the budget is spent. Raises StudyError where nothing can be merged or served any more."""
+        self.sampler = Sampler.of(self.study, self.space, budget.trials)
         self._enqueue_baselines()
         self.listen(Stage("searching", budget.trials or 0))
         for row in self.rows():
-            if row.state in ("complete", "failed"):
+            if row.state in ("complete", "stopped", "failed"):
                 self._count(row, restored=True)
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._run_trial(complete(self.study, optuna.Trial(self.study, frozen._trial_id), self.space))
+            self._run_trial(self.sampler.complete(optuna.Trial(self.study, frozen._trial_id)))
         waiting = {row.label for row in self.rows() if row.state == "waiting"}
         for index, baseline in enumerate(self.baselines):
             if self._spent(budget):
@@ -70,9 +73,9 @@ class Search:
             if baseline.params is None:
                 self._run_outside(f"{OUTSIDE}{index:02d}:{baseline.name}", baseline)
             elif baseline.name in waiting:
-                self._run_trial(propose(self.study, self.space))  # enqueued in this order
+                self._run_trial(self.sampler.propose())  # enqueued in this order
         while not self._spent(budget):
-            self._run_trial(propose(self.study, self.space))
+            self._run_trial(self.sampler.propose())
 
     def rows(self) -> list[Row]:
         """Everything tried so far: baselines outside the space, then the trials by number."""
@@ -87,13 +90,13 @@ class Search:
     def _run_outside(self, key: str, baseline: Baseline) -> None:
         if key in self.study.user_attrs:
             return
-        record = self._record(baseline.recipe, baseline.name)
+        record = self._record(baseline.recipe, baseline.name, baseline=True)
         self.study.set_user_attr(key, to_json(record))
         self._count(outside_row(baseline.name, record))
 
     def _run_trial(self, trial: optuna.Trial) -> None:
         if RECORD not in trial.user_attrs:  # else its process died between recording it and telling Optuna
-            record = self._record(self.space.recipe(trial.params), _label(trial))
+            record = self._record(self.space.recipe(trial.params), _label(trial), baseline=BASELINE in trial.user_attrs)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a constraint set by a process that died is set already
                 if record.violations:
@@ -103,33 +106,46 @@ class Search:
         if record.error:
             self.study.tell(trial, state=TrialState.FAIL)
         else:
-            self.study.tell(trial, record.objective)
+            self.study.tell(trial, self.sampler.told(record))
         self._count(trial_row(trial, "failed" if record.error else "complete"))
 
-    def _record(self, recipe: Recipe, label: str) -> Record:
+    def _record(self, recipe: Recipe, label: str, *, baseline: bool) -> Record:
         self.listen(Began(label))
         start = time.perf_counter()
+        watch = None if baseline else self.climb.watch()
         try:
-            trial = try_recipe(self.bench, recipe, label, "search")
+            self._ask_references(label)
+            trial = self.bench.attempt(recipe, label, "search", watch=watch, tier=self.climb.asks_tier)
         except (MergeError, EngineLost) as error:
             spent = {"total": time.perf_counter() - start}
             return Record(recipe.to_json(), "", 0.0, {}, {}, 0, spent, error=str(error))
-        self._keep_reference(label, trial)
-        return record_of(recipe, trial, self.config.objective, self.config.gates, self._reference_means())
+        if baseline:
+            self.climb.refer(label, trial.applied.checksum, trial.means())
+        return self._record_of(recipe, trial, watch.estimate(trial) if watch and trial.stopped else trial.means())
 
-    def _reference_means(self) -> Mapping[str, Mapping[str, float]]:
-        """The search scores of every baseline a gate refers to, asked now where its own turn has not come yet."""
-        for name in {gate.no_worse_than for gate in self.config.gates if gate.no_worse_than} - set(self._references):
-            known = next((row.record for row in self.rows() if row.label == name and row.record), None)
-            if known:
-                self._references[name] = {skill: found.mean for skill, found in known.skills.items()}
-            else:
+    def _record_of(self, recipe: Recipe, trial: Trial, skills: dict[str, SkillMean]) -> Record:
+        weights = self.config.weights
+        means = self.climb.reference_means()
+        return Record(
+            recipe=recipe.to_json(),
+            checksum=trial.applied.checksum,
+            objective=sum(weight * skills[name].mean for name, weight in weights.items()) / sum(weights.values()),
+            skills=skills,
+            violations={str(gate): violation(gate, skills[gate.skill].mean, means) for gate in self.config.gates},
+            tokens=trial.tokens,
+            seconds=trial.seconds,
+            stopped=trial.stopped,
+            likelihoods=trial.likelihoods,
+        )
+
+    def _ask_references(self, label: str) -> None:
+        """Every baseline a gate refers to, but the one that is asked next, is asked where its turn has not come yet."""
+        names = {gate.no_worse_than for gate in self.config.gates if gate.no_worse_than}
+        for name in sorted(names - {label}):
+            if name not in self.climb.reference_means():
                 recipe = next(b.recipe for b in self.baselines if b.name == name)
-                self._keep_reference(name, try_recipe(self.bench, recipe, name, "search"))
-        return self._references
-
-    def _keep_reference(self, name: str, trial: Trial) -> None:
-        self._references[name] = {skill: found.mean for skill, found in trial.means().items()}
+                trial = self.bench.attempt(recipe, name, "search", tier=self.climb.asks_tier)
+                self.climb.refer(name, trial.applied.checksum, trial.means())
 
     def _spent(self, budget: Budget) -> bool:
         return budget.spent(self._trials, self._seconds)
@@ -138,6 +154,9 @@ class Search:
         self._trials += 1
         self._failures = self._failures + 1 if row.state == "failed" else 0
         self._seconds += row.record.seconds["total"] if row.record else 0.0
+        note = self.climb.learn(row.label, row.record, baseline=row.is_baseline) if row.record else None
+        if note and not restored:
+            self.listen(Note(note))
         self.listen(Ended(row, self._trials, self._seconds, restored))
         if self._failures >= MAX_FAILURES and not restored:
             reason = row.record.error if row.record else ""

@@ -12,7 +12,10 @@ from automerge.study.store import BASELINE, OUTSIDE, RECORD
 
 @dataclass(frozen=True)
 class SkillMean:
-    """A skill's mean over `n` scored items; `unscored` could not be scored and count nowhere."""
+    """A skill's mean over `n` scored items; `unscored` could not be scored and count nowhere.
+
+    Of a candidate that was stopped it is an estimate for all items, made after `n` (0: by the cheap tier alone).
+    """
 
     mean: float
     n: int
@@ -31,6 +34,8 @@ class Record:
     tokens: int  # generated
     seconds: dict[str, float]  # apply, engine, scoring, total
     error: str = ""
+    stopped: str = ""  # why it was not asked everything; its scores are then estimates
+    likelihoods: dict[str, float] = field(default_factory=dict)  # of the cheap tier, by skill
 
     @property
     def feasible(self) -> bool:
@@ -43,7 +48,7 @@ class Row:
 
     number: int | None
     label: str  # the baseline's name, or `trial N`
-    state: str  # running, complete, failed, waiting
+    state: str  # running, complete, stopped, failed, waiting
     is_baseline: bool
     params: Mapping[str, float] = field(default_factory=dict)
     record: Record | None = None
@@ -69,6 +74,8 @@ class Row:
             "tokens": record.tokens if record else None,
             "seconds": dict(record.seconds) if record else {},
             "error": record.error if record else "",
+            "stopped": record.stopped if record else "",
+            "items": {name: skill.n for name, skill in record.skills.items()} if record else {},
         }
 
 
@@ -95,6 +102,8 @@ def trial_row(trial: "optuna.trial.FrozenTrial | optuna.Trial", state: str) -> R
     text = trial.user_attrs.get(RECORD)
     record = from_json(Record, text) if text else None
     baseline = trial.user_attrs.get(BASELINE)
+    if state == "complete" and record is not None and record.stopped:
+        state = "stopped"
     return Row(
         trial.number, baseline or f"trial {trial.number}", state, baseline is not None, dict(trial.params), record
     )

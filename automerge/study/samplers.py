@@ -2,42 +2,122 @@
 
 So a proposal depends only on the finished trials and its own number: a study that was killed and resumed proposes what
 it would have proposed. Each independent draw has a seed of its own too, because a process may die between two of them.
+
+What each is told of a candidate: its objective (or objectives), and in Optuna's constraint how far gates are broken.
+Of a stopped candidate these are estimates on the same scale, and it is told as complete: GP and CMA-ES pass over
+pruned trials, and would propose the same again. CMA-ES knows no constraints; it is told the objective less the
+violation.
 """
 
 import hashlib
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.distributions import BaseDistribution
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
 
-from automerge.config import SamplerConfig
+from automerge.config import SamplerName, SearchConfig
 from automerge.space.space import SearchSpace
+from automerge.study.records import Record
+from automerge.study.store import SAMPLER
+
+GP_DIMENSIONS, GP_TRIALS = 32, 200  # beyond either a proposal of the Gaussian process costs seconds
+EVOLVED_TRIALS = 1000  # from which on a population is worth its generations
 
 
-def propose(study: optuna.Study, space: SearchSpace) -> optuna.Trial:
-    """Asks for the next trial, an enqueued baseline or a new point, with every parameter of the space suggested."""
-    return complete(study, study.ask(), space)  # asking draws nothing yet
+@dataclass(frozen=True)
+class Sampler:
+    """The sampler of one study."""
+
+    study: optuna.Study
+    space: SearchSpace
+    name: SamplerName
+
+    @classmethod
+    def of(cls, study: optuna.Study, space: SearchSpace, budget: int | None) -> "Sampler":
+        """The config's, or for `auto` the one chosen at the study's first run: a larger budget later keeps it."""
+        held = study.user_attrs.get(SAMPLER)
+        name: SamplerName = held or choose(space.config, len(space.distributions), budget)
+        if held is None:
+            study.set_user_attr(SAMPLER, name)
+        return cls(study, space, name)
+
+    def propose(self) -> optuna.Trial:
+        """Asks for the next trial, an enqueued one or a new point, with every parameter of the space suggested."""
+        return self.complete(self.study.ask())  # asking draws nothing yet
+
+    def complete(self, trial: optuna.Trial) -> optuna.Trial:
+        """Suggests the parameters a trial still lacks: all of a new one, the rest of one whose process died."""
+        self._seed(trial.number, "")
+        together = trial.relative_params  # drawn now, whatever the trial holds already
+        for name, distribution in self.space.distributions.items():
+            if name not in together:
+                self._seed(trial.number, name)
+            trial.suggest_float(name, distribution.low, distribution.high)
+        return trial
+
+    def told(self, record: Record) -> float | list[float]:
+        """The value, or values, of a finished candidate."""
+        if objectives := self.space.config.objectives:
+            return [record.skills[name].mean for name in objectives]
+        broken = sum(amount for amount in record.violations.values() if amount > 0)
+        return record.objective - (broken if self.name == "cmaes" else 0.0)
+
+    def _seed(self, number: int, name: str) -> None:
+        seed = self.space.config.seed
+        digest = hashlib.sha256(f"{seed}:{number}:{name}".encode()).digest()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.sampler = _make(
+                self.name, self.space.config.sampler.startup, int.from_bytes(digest[:4], "little"), seed, number
+            )
 
 
-def complete(study: optuna.Study, trial: optuna.Trial, space: SearchSpace) -> optuna.Trial:
-    """Suggests the parameters a trial still lacks: all of a new one, the rest of one whose process died."""
-    _seed(study, space, trial.number, "")
-    together = trial.relative_params  # drawn now, whatever the trial holds already
-    for name, distribution in space.distributions.items():
-        if name not in together:
-            _seed(study, space, trial.number, name)
-        trial.suggest_float(name, distribution.low, distribution.high)
-    return trial
+def choose(config: SearchConfig, dimensions: int, budget: int | None) -> SamplerName:
+    """The config's sampler; for `auto` the one that does best within such a budget of trials (None: of time)."""
+    if config.sampler.name != "auto":
+        return config.sampler.name
+    if budget is not None and budget >= EVOLVED_TRIALS:
+        return "nsga2" if config.objectives else "cmaes"
+    if config.objectives or dimensions > GP_DIMENSIONS or (budget or 0) > GP_TRIALS:
+        return "tpe"
+    return "gp"
 
 
-def _seed(study: optuna.Study, space: SearchSpace, number: int, name: str) -> None:
-    digest = hashlib.sha256(f"{space.config.seed}:{number}:{name}".encode()).digest()
-    study.sampler = _make(space.config.sampler, int.from_bytes(digest[:4], "little"))
-
-
-def _make(config: SamplerConfig, seed: int) -> BaseSampler:
-    if config.name == "random":
+def _make(name: SamplerName, startup: int, seed: int, study_seed: int, number: int) -> BaseSampler:
+    if name == "random":
         return RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # multivariate
-        return TPESampler(seed=seed, multivariate=True, n_startup_trials=config.startup)
+    if name == "qmc":
+        return _NumberedQMC(study_seed, number)
+    if name == "gp":
+        return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    if name == "cmaes":
+        return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+    if name == "nsga2":
+        return NSGAIISampler(seed=seed)
+    if name == "nsga3":
+        return NSGAIIISampler(seed=seed)
+    return TPESampler(seed=seed, multivariate=True, n_startup_trials=startup)
+
+
+class _NumberedQMC(QMCSampler):  # type: ignore[misc]
+    """The point of a scrambled Sobol sequence that has the trial's number: Optuna's counts its own calls, so that a
+    process that died between two steps would skip a point."""
+
+    def __init__(self, seed: int, number: int) -> None:
+        super().__init__(scramble=True, seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False)
+        self._number = number
+
+    def _find_sample_id(self, study: optuna.Study, search_space: Mapping[str, BaseDistribution]) -> int:
+        return self._number

@@ -11,6 +11,7 @@ from automerge.config import SearchConfig
 from automerge.engine.base import Engine
 from automerge.engine.start import chosen_engine, start_engine
 from automerge.errors import SkillError
+from automerge.evals.cheap import companion
 from automerge.evals.loaded import LoadedSkill, prepare
 from automerge.evals.skill import load_skill
 from automerge.evals.store import AnswerStore
@@ -35,6 +36,7 @@ class Plan:
     models: Models
     space: SearchSpace
     skills: dict[str, LoadedSkill]
+    tier: dict[str, LoadedSkill]  # what is asked first, by the skill it stands for; empty: nothing
 
 
 def make_plan(config: SearchConfig) -> Plan:
@@ -45,7 +47,15 @@ def make_plan(config: SearchConfig) -> Plan:
     skills = {name: prepare(skill, config.seed) for name, skill in loaded.items()}
     for name, skill in skills.items():
         _check_counts(name, skill)
-    return Plan(config, models, space, skills)
+    return Plan(config, models, space, skills, _tier(skills) if "likelihood" in config.tiers else {})
+
+
+def _tier(skills: dict[str, LoadedSkill]) -> dict[str, LoadedSkill]:
+    """The cheap companions, and the skills that are as cheap themselves; nothing where there is no companion."""
+    companions = {name: found for name, skill in skills.items() if (found := companion(skill)) is not None}
+    if not companions:
+        return {}
+    return {name: companions.get(name, s) for name, s in skills.items() if name in companions or s.is_cheap}
 
 
 def _check_counts(name: str, skill: LoadedSkill) -> None:
@@ -74,7 +84,7 @@ def run_search(
     folder.create()
     url = storage or folder.storage
     with folder.locked(), storage_failures(url):
-        study = open_study(plan.config.name, url, create=True)
+        study = open_study(plan.config.name, url, objectives=max(len(plan.config.objectives), 1))
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
         folder.write_about(plan.config, [plan.models.base_ref, *plan.models.source_refs])
         with _bench(plan, folder, listen, start, study) as bench:
@@ -102,7 +112,7 @@ def _bench(
         with AnswerStore(folder.answers) as store:
             if start is None:
                 tell("engine: {} ({})".format(*chosen_engine(config)))
-            yield Bench(engine, plan.skills, store, on_block)
+            yield Bench(engine, plan.skills, plan.tier, store, on_block)
     finally:
         engine.close()
 

@@ -12,16 +12,19 @@ from automerge.errors import StudyError, StudyMismatch
 
 RECORD, BASELINE = "record", "baseline"  # user attributes of a trial
 IDENTITY, VERDICTS = "identity", "verdicts"  # user attributes of a study
+SAMPLER = "sampler"  # and, of a study, who proposes
 OUTSIDE = "baseline:"  # and, of baselines outside the space: baseline:<place in the order>:<name>
 
 
-def open_study(name: str, url: str, *, create: bool) -> optuna.Study:
-    """The study of that name in any Optuna storage. Raises StudyError where it cannot be reached, or is not there."""
+def open_study(name: str, url: str, *, objectives: int = 0) -> optuna.Study:
+    """The study of that name in any Optuna storage, made with so many objectives, all to be maximised, where that is
+    not 0. Raises StudyError where it cannot be reached, or is not there."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = _storage(url)
-        if create:
-            return optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+        if objectives:
+            directions = ["maximize"] * objectives
+            return optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
         raise StudyError(f"no study {name!r} in this storage", where=_public(url)) from error

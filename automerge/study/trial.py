@@ -1,38 +1,39 @@
-"""One candidate, top to bottom: merge into the engine, ask the skills, average, compare with the gates."""
+"""One candidate, top to bottom: merge into the engine, ask the skills, block by block, until enough is known."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from automerge.config import GateRule
+import numpy as np
+
 from automerge.engine.base import Engine
 from automerge.errors import EngineLost, MergeError
 from automerge.evals.loaded import Half, LoadedSkill
 from automerge.evals.run import evaluate_all, mean
 from automerge.evals.store import AnswerStore
-from automerge.gate.rules import violation
+from automerge.gate.statistics import Scores, as_scores
 from automerge.recipe import Recipe
 from automerge.records import Applied, ItemResult
-from automerge.study.records import Record, SkillMean
+from automerge.study.records import SkillMean
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What every candidate is tried on: one engine, one set of skills, one store of answers."""
+class Watch(Protocol):
+    """Decides, while a candidate is asked, whether it is worth going on. Returns why not, or None."""
 
-    engine: Engine
-    skills: Mapping[str, LoadedSkill]
-    store: AnswerStore
-    on_block: Callable[[str, str, int, int], None]  # candidate's label, skill, items done, in all; may raise to stop
+    def after_tier(self, likelihoods: Mapping[str, float]) -> str | None: ...
+    def after_block(self, scores: Mapping[str, Scores]) -> str | None: ...
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate's answers and scores on one half of the items, and what they cost."""
+    """A candidate's results on one half of the items, and what they cost. `stopped` says why it was not asked all."""
 
     applied: Applied
     results: dict[str, list[ItemResult]]  # by skill, in the fixed order of the items
     seconds: dict[str, float]
+    likelihoods: dict[str, float]  # mean likelihood of the cheap tier, by skill; empty without a tier
+    stopped: str = ""
 
     def means(self) -> dict[str, SkillMean]:
         """Each skill's mean over its scored items."""
@@ -42,59 +43,143 @@ class Trial:
             found[skill] = SkillMean(value, len(results) - unscored, unscored)
         return found
 
+    def scores(self) -> dict[str, Scores]:
+        """Skill → scores so far."""
+        return {skill: as_scores(results) for skill, results in self.results.items()}
 
-def try_recipe(bench: Bench, recipe: Recipe, label: str, half: Half, *, expected: str | None = None) -> Trial:
-    """Merges and asks every skill; once more where the engine is lost, which asks again what had no answer yet.
+    @property
+    def tokens(self) -> int:
+        """Generated."""
+        return sum(result.tokens for results in self.results.values() for result in results)
 
-    Raises MergeError where the served checksum is not the `expected` one, EngineLost where the engine is lost twice.
+
+class Candidates(Protocol):
+    """Where candidates are tried: `Bench`, or a recorded landscape that stands for it in simulations."""
+
+    @property
+    def counts(self) -> Mapping[str, tuple[int, int]]:
+        """(search items, blocks) of each skill."""
+        ...
+
+    @property
+    def has_tier(self) -> bool:
+        """Whether there is a cheap tier at all."""
+        ...
+
+    def attempt(
+        self,
+        recipe: Recipe,
+        label: str,
+        half: Half,
+        *,
+        expected: str | None = None,
+        watch: Watch | None = None,
+        tier: bool = False,
+    ) -> Trial:
+        """Tries one candidate."""
+        ...
+
+    def search_scores(self, checksum: str) -> dict[str, Scores]:
+        """Skill → scores (n,) of a candidate that was tried."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every candidate is tried on: one engine, one set of skills, one store of answers.
+
+    `tier`: the cheap companions of those skills that have one, by the name of the skill they stand for.
     """
-    try:
-        return _try_once(bench, recipe, label, half, expected)
-    except EngineLost:
-        return _try_once(bench, recipe, label, half, expected)
 
+    engine: Engine
+    skills: Mapping[str, LoadedSkill]
+    tier: Mapping[str, LoadedSkill]
+    store: AnswerStore
+    on_block: Callable[[str, str, int, int], None]  # candidate's label, skill, items done, in all; may raise to stop
 
-def _try_once(bench: Bench, recipe: Recipe, label: str, half: Half, expected: str | None) -> Trial:
-    start = time.perf_counter()
-    applied = bench.engine.apply(recipe)
-    if expected is not None and applied.checksum != expected:
-        raise MergeError(f"{label}: the merge has checksum {applied.checksum}, but {expected} was scored before")
-    seconds = {"apply": applied.seconds, "engine": 0.0, "scoring": 0.0}
+    @property
+    def counts(self) -> Mapping[str, tuple[int, int]]:
+        """(search items, blocks) of each skill."""
+        counts = {name: len(skill.half("search")) for name, skill in self.skills.items()}
+        return {name: (n, -(-n // self.skills[name].skill.block)) for name, n in counts.items()}
 
-    def on_block(skill: str, done: int, items: int, generating: float, scoring: float) -> None:
-        seconds["engine"] += generating
-        seconds["scoring"] += scoring
-        bench.on_block(label, skill, done, items)
+    @property
+    def has_tier(self) -> bool:
+        """Whether a skill has a cheap companion."""
+        return bool(self.tier)
 
-    results = evaluate_all(
-        bench.engine,
-        applied.checksum,
-        list(bench.skills.values()),
-        half,
-        bench.store,
-        tokenizer=recipe.tokenizer,
-        on_block=on_block,
-    )
-    seconds["total"] = time.perf_counter() - start
-    return Trial(applied, results, seconds)
+    def attempt(
+        self,
+        recipe: Recipe,
+        label: str,
+        half: Half,
+        *,
+        expected: str | None = None,
+        watch: Watch | None = None,
+        tier: bool = False,
+    ) -> Trial:
+        """Merges and asks every skill; once more where the engine is lost, which asks again what had no answer yet.
 
+        Raises MergeError where the served checksum is not the `expected` one, EngineLost where the engine is lost
+        twice.
+        """
+        try:
+            return self._attempt(recipe, label, half, expected, watch, tier)
+        except EngineLost:
+            return self._attempt(recipe, label, half, expected, watch, tier)
 
-def record_of(
-    recipe: Recipe,
-    trial: Trial,
-    objective: Mapping[str, float],
-    gates: Sequence[GateRule],
-    references: Mapping[str, Mapping[str, float]],
-) -> Record:
-    """The record of a candidate on search items. `references`: baseline → skill → mean, for the gates."""
-    skills = trial.means()
-    total = sum(objective.values())
-    return Record(
-        recipe=recipe.to_json(),
-        checksum=trial.applied.checksum,
-        objective=sum(weight * skills[name].mean for name, weight in objective.items()) / total,
-        skills=skills,
-        violations={str(gate): violation(gate, skills[gate.skill].mean, references) for gate in gates},
-        tokens=sum(result.tokens for results in trial.results.values() for result in results),
-        seconds=trial.seconds,
-    )
+    def search_scores(self, checksum: str) -> dict[str, Scores]:
+        """Skill → scores (n,) of all search items as the store has them, NaN where it has none. Asks nothing."""
+        found = {}
+        for name, skill in self.skills.items():
+            known = self.store.item_scores(checksum, name)
+            values = [[known.get(key) for key in skill.stored_names(item)] for item in skill.half("search")]
+            scored = [[value for value in rounds if value is not None] for rounds in values]
+            found[name] = np.array([np.mean(rounds) if rounds else np.nan for rounds in scored])
+        return found
+
+    def _attempt(
+        self, recipe: Recipe, label: str, half: Half, expected: str | None, watch: Watch | None, tier: bool
+    ) -> Trial:
+        start = time.perf_counter()
+        applied = self.engine.apply(recipe)
+        if expected is not None and applied.checksum != expected:
+            raise MergeError(f"{label}: the merge has checksum {applied.checksum}, but {expected} was scored before")
+        seconds = {"apply": applied.seconds, "engine": 0.0, "scoring": 0.0}
+
+        def on_block(skill: str, done: int, items: int, generating: float, scoring: float) -> None:
+            seconds["engine"] += generating
+            seconds["scoring"] += scoring
+            self.on_block(label, skill, done, items)
+
+        def ask(
+            skills: Sequence[LoadedSkill], enough: Callable[[Mapping[str, Sequence[ItemResult]]], bool] | None = None
+        ) -> dict[str, list[ItemResult]]:
+            return evaluate_all(
+                self.engine,
+                applied.checksum,
+                skills,
+                half,
+                self.store,
+                tokenizer=recipe.tokenizer,
+                on_block=on_block,
+                enough=enough,
+            )
+
+        reason: str | None = None
+        likelihoods: dict[str, float] = {}
+        results: dict[str, list[ItemResult]] = {name: [] for name in self.skills}
+        if tier:
+            cheap = ask(list(self.tier.values()))
+            likelihoods = {name: mean(cheap[skill.name])[0] for name, skill in self.tier.items()}
+            reason = watch.after_tier(likelihoods) if watch else None
+
+        def enough(so_far: Mapping[str, Sequence[ItemResult]]) -> bool:
+            nonlocal reason
+            reason = watch.after_block({skill: as_scores(found) for skill, found in so_far.items()}) if watch else None
+            return reason is not None
+
+        if reason is None:
+            results = ask(list(self.skills.values()), enough)
+        seconds["total"] = time.perf_counter() - start
+        return Trial(applied, results, seconds, likelihoods, reason or "")

@@ -76,7 +76,7 @@ class End:
 
 def end_of(place: Place) -> End:
     folder = StudyFolder(place.out)
-    rows = study_rows(open_study("world", folder.storage, create=False))
+    rows = study_rows(open_study("world", folder.storage))
     trials = [(r.number, r.label, r.state, dict(r.params), r.value, r.record and r.record.checksum) for r in rows]
     with closing(sqlite3.connect(folder.answers)) as database:
         answers = database.execute("SELECT key, checksum, prompt, answer FROM answers ORDER BY key").fetchall()

@@ -26,7 +26,7 @@ def run(
 ) -> tuple[Verdict, list[Row]]:
     place = StudyFolder(folder)
     verdict = run_search(plan_of(config), place, Budget(trials=trials), listen, start=lambda plan: scripted())
-    study = open_study("world", place.storage, create=False)
+    study = open_study("world", place.storage)
     return verdict, study_rows(study)
 
 
@@ -152,7 +152,7 @@ def test_a_death_costs_one_block(world: Path, tmp_path: Path) -> None:
 def test_a_time_budget_ends_the_search(world: Path, tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "out")
     run_search(plan_of(world), folder, Budget(seconds=1e-6), lambda event: None, start=lambda plan: scripted())
-    rows = study_rows(open_study("world", folder.storage, create=False))
+    rows = study_rows(open_study("world", folder.storage))
     assert [row.label for row in rows if row.state == "complete"] == ["base"]
 
 
@@ -161,7 +161,7 @@ def test_a_failed_merge_is_a_failed_trial_and_the_study_goes_on(world: Path, tmp
     engine._fail = {7: MergeError("values that are not finite")}  # the apply of the second candidate
     folder = StudyFolder(tmp_path / "out")
     run_search(plan_of(world), folder, Budget(trials=10), lambda event: None, start=lambda plan: engine)
-    rows = study_rows(open_study("world", folder.storage, create=False))
+    rows = study_rows(open_study("world", folder.storage))
     assert [row.state for row in rows].count("failed") == 1
     assert "not finite" in next(row.record.error for row in rows if row.state == "failed" and row.record)
     assert len(rows) == 10
@@ -247,7 +247,7 @@ def test_gates_constrain_the_search(world: Path, tmp_path: Path) -> None:
     verdict, rows = run(world, tmp_path / "out", 30)
     broken = [row for row in rows if row.record and not row.record.feasible]
     assert broken
-    study = open_study("world", StudyFolder(tmp_path / "out").storage, create=False)
+    study = open_study("world", StudyFolder(tmp_path / "out").storage)
     told = [t for t in study.get_trials() if any(v > 0 for v in t.constraints.values())]
     assert {t.number for t in told} == {row.number for row in broken}
     assert all(j.name not in {row.label for row in broken} for j in verdict.judged)

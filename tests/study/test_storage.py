@@ -18,7 +18,7 @@ def test_a_study_lives_in_the_storage_that_is_named(world: Path, tmp_path: Path)
     url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
     folder = StudyFolder(tmp_path / "out")
     run_search(plan_of(world), folder, Budget(trials=9), lambda e: None, storage=url, start=lambda plan: scripted())
-    assert len(study_rows(open_study("world", url, create=False))) == 9
+    assert len(study_rows(open_study("world", url))) == 9
     assert not (folder.path / "study.db").exists()
     assert folder.answers.exists()
 
@@ -26,16 +26,16 @@ def test_a_study_lives_in_the_storage_that_is_named(world: Path, tmp_path: Path)
 def test_a_storage_that_cannot_be_reached_is_named_without_its_password(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/none/study.db"
     with pytest.raises(StudyError, match="cannot be opened"):
-        open_study("world", url, create=True)
+        open_study("world", url, objectives=1)
     with pytest.raises(StudyError) as error:
-        open_study("world", "nosuchdb://user:hunter2@localhost/x", create=True)
+        open_study("world", "nosuchdb://user:hunter2@localhost/x", objectives=1)
     assert "hunter2" not in str(error.value)
 
 
 def test_an_unknown_study_is_refused(tmp_path: Path) -> None:
-    open_study("one", f"sqlite:///{tmp_path}/study.db", create=True)
+    open_study("one", f"sqlite:///{tmp_path}/study.db", objectives=1)
     with pytest.raises(StudyError, match="no study 'two'"):
-        open_study("two", f"sqlite:///{tmp_path}/study.db", create=False)
+        open_study("two", f"sqlite:///{tmp_path}/study.db")
 
 
 def test_a_storage_that_fails_in_use_is_explained() -> None:
@@ -45,7 +45,7 @@ def test_a_storage_that_fails_in_use_is_explained() -> None:
 
 
 def test_sqlite_storages_write_ahead(tmp_path: Path) -> None:
-    open_study("one", f"sqlite:///{tmp_path}/study.db", create=True)
+    open_study("one", f"sqlite:///{tmp_path}/study.db", objectives=1)
     engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/study.db")
     with engine.connect() as connection:
         assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"

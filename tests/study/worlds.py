@@ -30,6 +30,9 @@ skills:
   coding: {{use: skill.yaml, data: {{path: coding.jsonl}}}}
   writing: {{use: skill.yaml, data: {{path: writing.jsonl}}}}
 objective: {{math: 1, coding: 1, writing: 1}}
+racing: false
+tiers: []
+sampler: {{name: tpe}}
 gates:
   - {{skill: writing, no_worse_than: base, margin: 0.1}}
 """

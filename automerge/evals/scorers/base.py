@@ -45,6 +45,7 @@ class Scorer(ABC):
     needs: ClassVar[Literal["answer", "likelihood", "lm_eval"]] = "answer"
     name: ClassVar[str]  # set by `register`
     version: ClassVar[int] = 1  # raise it when the same answer may now score differently
+    target_is_answer: ClassVar[bool] = False  # True: a target is a text that the model itself could answer
     each_round: ClassVar[bool] = False  # True: every answer of a conversation is scored, not the last alone
 
     def __init__(self, params: Any) -> None:

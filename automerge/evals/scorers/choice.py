@@ -31,6 +31,7 @@ class ChoiceParams(Closed):
 class Choice(TextScorer):
     """1 where the letter is the target's, else 0; no letter at all is a wrong answer, not an unscored one."""
 
+    target_is_answer = True
     Params = ChoiceParams
 
     def check_target(self, target: str) -> str | None:

@@ -17,6 +17,7 @@ class ExactParams(Closed):
 class Exact(TextScorer):
     """1 where the trimmed answer equals the target, else 0."""
 
+    target_is_answer = True
     Params = ExactParams
 
     def score_text(self, text: str, target: str) -> Score:

@@ -27,6 +27,7 @@ class NumericParams(Closed):
 class Numeric(TextScorer):
     """1 where the numbers are equal, else 0; no number at all is a wrong answer, not an unscored one."""
 
+    target_is_answer = True
     Params = NumericParams
     version = 2
 

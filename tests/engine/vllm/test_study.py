@@ -69,7 +69,7 @@ def test_the_engine_is_killed_in_a_study_that_ends_all_the_same(world: Path, tmp
     assert "engine: vllm (as asked)" in printed and "sources: mmap" in printed
     assert not any(noise in printed for noise in ("INFO", "WARNING", "Loading weights", "Traceback"))
     assert "init engine" in (out / "vllm.log").read_text()  # what vLLM prints is kept
-    rows = study_rows(open_study("world", StudyFolder(out).storage, create=False))
+    rows = study_rows(open_study("world", StudyFolder(out).storage))
     assert [row.state for row in rows if row.number is not None].count("complete") + sum(
         row.number is None for row in rows
     ) == BUDGET

@@ -1,0 +1,111 @@
+"""The cheap tier: what a skill's likelihoods say about its score, learnt from the candidates that were asked in full.
+
+For each skill, score ≈ a + b · likelihood by least squares over those candidates; a skill without a likelihood is
+predicted by its mean. So a candidate stopped at the tier is told to the sampler on the scale of all the others. How far
+predictions are off is measured on candidates left out of the fit. A tier that does not rank them is not used.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ENOUGH = 8  # candidates asked in full, before anything is predicted
+AGREEMENT = 0.6  # Spearman's rank correlation of predicted and true objective, below which the tier is not used
+
+Means = Mapping[str, float]
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Each skill's expected mean on search items, the objective's, and the objective's standard error."""
+
+    skills: dict[str, float]
+    objective: float
+    error: float
+    skill_errors: dict[str, float]
+
+
+@dataclass
+class Tier:
+    """What was learnt so far. `objective`: the skills' weights; `skills`: all of the study's."""
+
+    skills: tuple[str, ...]
+    objective: Mapping[str, float]
+    _cheap: list[Means] = field(default_factory=list)
+    _full: list[Means] = field(default_factory=list)
+
+    def learn(self, cheap: Means, full: Means) -> None:
+        """Adds a candidate that was asked in full: mean likelihoods, and mean scores, by skill."""
+        self._cheap.append(cheap)
+        self._full.append(full)
+
+    @property
+    def known(self) -> int:
+        return len(self._full)
+
+    def agreement(self) -> float | None:
+        """Spearman's correlation of the objective with its prediction by the other candidates; None: too few yet."""
+        if self.known < ENOUGH:
+            return None
+        from scipy.stats import spearmanr  # slow to import
+
+        truth, left_out = self._objectives()
+        if np.ptp(truth) == 0 or np.ptp(left_out) == 0:
+            return 0.0
+        return float(spearmanr(truth, left_out).statistic)
+
+    def predict(self, cheap: Means) -> Prediction | None:
+        """What full evaluation would give; None where too little is known, or the tier does not predict."""
+        agreement = self.agreement()
+        if agreement is None or agreement < AGREEMENT:
+            return None
+        skills, errors = {}, {}
+        for skill in self.skills:
+            x, y = self._columns(skill)
+            a, b = _line(x, y)
+            skills[skill] = float(np.clip(a + b * cheap.get(skill, 0.0), 0.0, 1.0))
+            errors[skill] = _root_mean_square(y - _left_out(x, y))
+        truth, left_out = self._objectives()
+        value = sum(share * skills[skill] for skill, share in self._shares().items())
+        return Prediction(skills, value, _root_mean_square(truth - left_out), errors)
+
+    def _objectives(self) -> tuple[Vector, Vector]:
+        """(true, predicted from the others) objective of every known candidate."""
+        truth, left_out = np.zeros(self.known), np.zeros(self.known)
+        for skill, share in self._shares().items():
+            x, y = self._columns(skill)
+            truth += share * y
+            left_out += share * _left_out(x, y)
+        return truth, left_out
+
+    def _columns(self, skill: str) -> tuple[Vector, Vector]:
+        x = np.array([means.get(skill, 0.0) for means in self._cheap])
+        return x, np.array([means[skill] for means in self._full])
+
+    def _shares(self) -> dict[str, float]:
+        total = sum(self.objective.values())
+        return {skill: weight / total for skill, weight in self.objective.items()}
+
+
+def _line(x: Vector, y: Vector) -> tuple[float, float]:
+    """(a, b) of y ≈ a + b x; b = 0 where x does not vary."""
+    spread = float(((x - x.mean()) ** 2).sum())
+    b = float(((x - x.mean()) * (y - y.mean())).sum()) / spread if spread > 1e-12 else 0.0
+    return float(y.mean() - b * x.mean()), b
+
+
+def _left_out(x: Vector, y: Vector) -> Vector:
+    """Each y as the line through the other points has it: y − e ÷ (1 − h), residual e and leverage h."""
+    a, b = _line(x, y)
+    spread = float(((x - x.mean()) ** 2).sum())
+    leverage = 1 / len(x) + (((x - x.mean()) ** 2) / spread if spread > 1e-12 else 0.0)
+    found: Vector = y - (y - a - b * x) / np.maximum(1 - leverage, 1e-9)
+    return found
+
+
+def _root_mean_square(values: Any) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
