@@ -137,7 +137,7 @@ def test_the_plain_config_is_good() -> None:
         "base",
         [],
     )
-    assert (config.verdict.candidates, config.verdict.confidence, config.sampler.name) == (3, 0.95, "tpe")
+    assert (config.verdict.candidates, config.verdict.confidence, config.sampler.name) == (3, 0.95, "auto")
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: json.dumps(case.get("set", case.get("unset")))[:60])

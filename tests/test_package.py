@@ -71,7 +71,7 @@ def test_the_pages_examples_are_valid_and_have_every_key() -> None:
     config = validate(SearchConfig, space, "search-spaces.md")
     method = get_method(config.method)
     assert set(config.parameters) == {parameter.name for parameter in method.parameters}
-    assert set(space) == set(SearchConfig.model_fields) - {"folder"}
+    assert set(space) == set(SearchConfig.model_fields) - {"folder", "objectives"}
     assert config.engine == EngineConfig() and config.sampler == SamplerConfig() and config.verdict == VerdictConfig()
     engine = example("engine.md")["engine"]
     assert validate(EngineConfig, engine, "engine.md") == EngineConfig() and set(engine) == set(
@@ -79,7 +79,7 @@ def test_the_pages_examples_are_valid_and_have_every_key() -> None:
     )
     skill = example("skills.md")
     read = validate(Skill, skill, "skills.md")
-    assert set(skill) == set(Skill.model_fields) - {"path", "turns", "source", "licence"}
+    assert set(skill) == set(Skill.model_fields) - {"path", "turns", "source", "licence", "gold"}
     assert (read.sampling, read.items, read.block) == (
         SamplingConfig(),
         ItemCounts(),

@@ -31,6 +31,7 @@ COMMANDS = {  # name → file and function
     "eval": ("evaluate", "evaluate_models"),
     "compare": ("compare", "compare"),
     "gate": ("gate", "gate"),
+    "reweigh": ("reweigh", "reweigh"),
     "score": ("score", "score"),
     "merge": ("merge", "merge"),
 }

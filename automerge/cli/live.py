@@ -58,7 +58,8 @@ class _State:
 
     @property
     def best(self) -> Row | None:
-        feasible = [row for row in self.rows if row.value is not None and row.record and row.record.feasible]
+        whole = [row for row in self.rows if row.state == "complete"]
+        feasible = [row for row in whole if row.value is not None and row.record and row.record.feasible]
         return max(feasible, key=lambda row: row.value or 0.0, default=None)
 
     @property
@@ -107,7 +108,7 @@ class LiveScreen:
         state = self.state
         config = state.plan.config
         gates = ", ".join(str(gate) for gate in config.gates) or "none"
-        objective = " + ".join(f"{weight:g}·{skill}" for skill, weight in config.objective.items())
+        objective = " + ".join(f"{weight:g}·{skill}" for skill, weight in config.weights.items())
         head = Table.grid(padding=(0, 2))
         head.add_row(
             "study", Text(f"{config.name}: {', '.join(config.sources)} over one base, {config.method}", style="bold")
@@ -184,6 +185,8 @@ class PlainLines:
             return f"{head}: failed: {row.record.error if row.record else ''}"
         scores = ", ".join(f"{name} {skill.mean:.4f}" for name, skill in row.record.skills.items())
         best = f"best {state.best.value:.4f} ({state.best.label})" if state.best else "best: none meets the gates"
+        if row.state == "stopped":
+            return f"{head}: stopped: {row.record.stopped}; {row.record.seconds['total']:.1f} s; {state.left} left"
         gates = gate_text(row.record.violations).plain
         kept = "restored" if event.restored else f"{row.record.seconds['total']:.1f} s"
         return f"{head}: {row.value:.4f} = {scores}; gates {gates}; {kept}; {best}; {state.left} left"

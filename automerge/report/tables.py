@@ -20,7 +20,8 @@ def plain_table(title: str | None = None) -> Table:
 
 
 def trial_table(rows: Sequence[Row], skills: Sequence[str], *, title: str | None = None) -> Table:
-    """One line a candidate: objective, each skill, gates, seconds. The best of each column among `rows` is bold."""
+    """One line a candidate: objective, each skill, gates, seconds. The best of each column among `rows` is bold; ~ is
+    the estimate of a candidate that was stopped."""
     table = plain_table(title)
     table.add_column("candidate")
     table.add_column("objective", justify="right")
@@ -28,13 +29,19 @@ def trial_table(rows: Sequence[Row], skills: Sequence[str], *, title: str | None
         table.add_column(skill, justify="right")
     table.add_column("gates")
     table.add_column("seconds", justify="right")
-    top = {skill: max((_mean(row, skill) for row in rows), default=0.0) for skill in skills}
-    best = max((row.value for row in rows if row.value is not None and _feasible(row)), default=None)
+    whole = [row for row in rows if row.state != "stopped"]
+    top = {skill: max((_mean(row, skill) for row in whole), default=0.0) for skill in skills}
+    best = max((row.value for row in whole if row.value is not None and _feasible(row)), default=None)
     for row in rows:
         record = row.record
         if record is None or record.error:
             note = Text(row.state if record is None else f"{row.state}: {record.error}", style="dim")
             table.add_row(row.label, "", *("" for _ in skills), note, "")
+            continue
+        if row.state == "stopped":
+            estimates = [record.objective, *(_mean(row, skill) for skill in skills)]
+            cells = [Text(f"~{value:.4f}", style="dim") for value in estimates]
+            table.add_row(Text(row.label, style="dim"), *cells, stopped_text(row), f"{record.seconds['total']:.1f}")
             continue
         table.add_row(
             Text(row.label, style="cyan" if row.is_baseline else ""),
@@ -44,6 +51,12 @@ def trial_table(rows: Sequence[Row], skills: Sequence[str], *, title: str | None
             f"{record.seconds['total']:.1f}",
         )
     return table
+
+
+def stopped_text(row: Row) -> Text:
+    """After how much of its items a candidate was stopped; `show` says why."""
+    items = sum(skill.n for skill in row.record.skills.values()) if row.record else 0
+    return Text(f"stopped after {items} items" if items else "stopped by likelihood", style="dim")
 
 
 def gate_text(violations: dict[str, float]) -> Text:

@@ -1,7 +1,7 @@
 """The end of a study: the best candidates and every baseline on held-out items, and the verdict."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import optuna
@@ -18,16 +18,34 @@ from automerge.study.store import VERDICTS
 from automerge.study.trial import Candidates
 
 
-def candidates(rows: list[Row], count: int) -> list[Row]:
-    """The best feasible trials by search score, merges that a better one or a baseline equals left out."""
+def candidates(rows: list[Row], count: int, objectives: Sequence[str] = ()) -> list[Row]:
+    """The best feasible trials by search score, merges that a better one or a baseline equals left out. With several
+    objectives only those on the Pareto front, the best by their mean first."""
     seen = {row.record.checksum for row in rows if row.is_baseline and row.record}
     best: list[Row] = []
     feasible = [row for row in rows if not row.is_baseline and row.state == "complete" and row.record]
+    if objectives:
+        feasible = pareto_front(feasible, objectives)
     for row in sorted(feasible, key=lambda r: (-(r.value or 0.0), r.number)):
         if row.record and row.record.feasible and row.record.checksum not in seen and len(best) < count:
             seen.add(row.record.checksum)
             best.append(row)
     return best
+
+
+def pareto_front(rows: Sequence[Row], objectives: Sequence[str]) -> list[Row]:
+    """Those of the candidates that were asked everything and meet the gates than which no other is as good in every
+    objective and better in one."""
+    points = {
+        index: [row.record.skills[skill].mean for skill in objectives]
+        for index, row in enumerate(rows)
+        if row.state == "complete" and row.record and row.record.feasible
+    }
+
+    def dominated(point: list[float]) -> bool:
+        return any(o != point and all(a >= b for a, b in zip(o, point, strict=True)) for o in points.values())
+
+    return [rows[index] for index, point in points.items() if not dominated(point)]
 
 
 def prove(
@@ -41,7 +59,7 @@ def prove(
         verdict = from_json(Verdict, json.dumps(past[-1]["verdict"]))
         listen(Judgement(verdict))
         return verdict
-    best = candidates(rows, space.config.verdict.candidates)
+    best = candidates(rows, space.config.verdict.candidates, space.config.objectives)
     listen(Stage("proving", len(best) + len(baselines)))
     tried = {row.label: _held_out(bench, _recipe(row), row.label, listen, row) for row in best}
     known = {row.label: row for row in rows if row.is_baseline}

@@ -103,10 +103,7 @@ class Search:
                     trial.set_constraint("gates", total_violation(record.violations))
             trial.set_user_attr(RECORD, to_json(record))
         record = from_json(Record, trial.user_attrs[RECORD])
-        if record.error:
-            self.study.tell(trial, state=TrialState.FAIL)
-        else:
-            self.study.tell(trial, self.sampler.told(record))
+        self.sampler.tell(trial, record)
         self._count(trial_row(trial, "failed" if record.error else "complete"))
 
     def _record(self, recipe: Recipe, label: str, *, baseline: bool) -> Record:

@@ -63,7 +63,7 @@ class Look:
 
     items: int
     most: int
-    last: int = 0  # items at the last look
+    last: int = 0  # which one was taken last
 
     @classmethod
     def over(cls, items: int, blocks: int) -> "Look":
@@ -72,9 +72,10 @@ class Look:
 
     def due(self, done: int) -> bool:
         """Whether to look now, `done` items in all being answered; remembers that it was."""
-        if done < FIRST_LOOK or done >= self.items or (self.last and done - self.last < self.items / (self.most + 1)):
+        number = done * (self.most + 1) // self.items
+        if done < FIRST_LOOK or done >= self.items or number <= self.last:
             return False
-        self.last = done
+        self.last = number
         return True
 
 

@@ -11,7 +11,8 @@ violation.
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import optuna
@@ -26,6 +27,7 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.trial import TrialState
 
 from automerge.config import SamplerName, SearchConfig
 from automerge.space.space import SearchSpace
@@ -60,14 +62,23 @@ class Sampler:
     def complete(self, trial: optuna.Trial) -> optuna.Trial:
         """Suggests the parameters a trial still lacks: all of a new one, the rest of one whose process died."""
         self._seed(trial.number, "")
-        together = trial.relative_params  # drawn now, whatever the trial holds already
+        with _silence():
+            together = trial.relative_params  # drawn now, whatever the trial holds already
         for name, distribution in self.space.distributions.items():
             if name not in together:
                 self._seed(trial.number, name)
             trial.suggest_float(name, distribution.low, distribution.high)
         return trial
 
-    def told(self, record: Record) -> float | list[float]:
+    def tell(self, trial: optuna.Trial, record: Record) -> None:
+        """Ends a trial that was recorded."""
+        with _silence():
+            if record.error:
+                self.study.tell(trial, state=TrialState.FAIL)
+            else:
+                self.study.tell(trial, self._told(record))
+
+    def _told(self, record: Record) -> float | list[float]:
         """The value, or values, of a finished candidate."""
         if objectives := self.space.config.objectives:
             return [record.skills[name].mean for name in objectives]
@@ -77,11 +88,19 @@ class Sampler:
     def _seed(self, number: int, name: str) -> None:
         seed = self.space.config.seed
         digest = hashlib.sha256(f"{seed}:{number}:{name}".encode()).digest()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with _silence():
             self.study.sampler = _make(
                 self.name, self.space.config.sampler.startup, int.from_bytes(digest[:4], "little"), seed, number
             )
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Of what is experimental in Optuna, and of what is said above of CMA-ES and constraints."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", message="Constraints have been set")
+        yield
 
 
 def choose(config: SearchConfig, dimensions: int, budget: int | None) -> SamplerName:

@@ -14,7 +14,20 @@ from tests.cli.world import SOURCES, Done, make_world, run
 from tests.tiny import lora_of
 
 Command = Callable[..., Done]
-COMMANDS = ("search", "check", "trials", "show", "export", "verify", "eval", "compare", "gate", "score", "merge")
+COMMANDS = (
+    "search",
+    "check",
+    "trials",
+    "show",
+    "export",
+    "verify",
+    "eval",
+    "compare",
+    "gate",
+    "reweigh",
+    "score",
+    "merge",
+)
 BASELINES = ["base", *SOURCES, "plain_average", "task_arithmetic", "dare_0.5", "dare_0.9"]
 
 
@@ -115,6 +128,24 @@ def test_trials_json(promoted: Study, automerge: Command) -> None:
         assert set(row["params"]) == ({f"weight.{name}" for name in SOURCES} if row["number"] is not None else set())
         assert all(0.45 <= value <= 0.75 for value in row["params"].values())
     assert not next(row for row in rows if row["label"] == "dare_0.9")["feasible"]
+
+
+def test_reweigh_ranks_by_other_weights_and_asks_nothing(promoted: Study, automerge: Command) -> None:
+    done = automerge("reweigh", "--weights", "recall=1", "--out", promoted.out, "--json")
+    ranked = json.loads(done.stdout)["ranked"]
+    rows = json.loads(automerge("trials", "--out", promoted.out, "--json").stdout)
+    scores = {row["label"]: row["skills"]["recall"] for row in rows if row["state"] == "complete" and row["feasible"]}
+    assert {entry["label"]: entry["value"] for entry in ranked} == pytest.approx(scores)
+    assert [entry["value"] for entry in ranked] == sorted(scores.values(), reverse=True)
+    shown = automerge("reweigh", "--weights", "recall=1,say=3", "--out", promoted.out)
+    assert shown.code == 0 and "export --trial" in shown.stdout and "[" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"), [("nosuch=1", "no skill 'nosuch'"), ("recall=x", "recall=NUMBER"), ("recall=-1", "above 0")]
+)
+def test_reweigh_refuses_weights_that_are_none(promoted: Study, automerge: Command, weights: str, said: str) -> None:
+    assert said in automerge("reweigh", "--weights", weights, "--out", promoted.out).message
 
 
 def test_the_newest_study_is_found(rejected: Study, automerge: Command, monkeypatch: pytest.MonkeyPatch) -> None:

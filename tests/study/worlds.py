@@ -6,6 +6,7 @@ function of the recipe's weights, so searches, gates and verdicts have something
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 from automerge.config import load_search
@@ -87,10 +88,20 @@ def level(recipe: Recipe, skill: str) -> float:
 
 def answer(recipe: Recipe, prompt: str) -> str:
     skill, number = prompt.split()
+    return "yes" if _difficulty(skill, number) < level(recipe, skill) else "no"
+
+
+def _difficulty(skill: str, number: str) -> float:
+    """Of an item, in [0, 1)."""
     digest = hashlib.sha256(f"{skill}{number}".encode()).digest()
-    difficulty = int.from_bytes(digest[:4], "little") / 2**32
-    return "yes" if difficulty < level(recipe, skill) else "no"
+    return int.from_bytes(digest[:4], "little") / 2**32
+
+
+def logprobs(recipe: Recipe, prompt: str, continuation: str) -> list[float]:
+    """The likelihood of the right answer rises with the level, and is lower for what is difficult."""
+    skill, number = prompt.split()
+    return [math.log(0.05 + 0.6 * level(recipe, skill) + 0.2 * (1 - _difficulty(skill, number)))]
 
 
 def scripted() -> FakeEngine:
-    return FakeEngine(answer)
+    return FakeEngine(answer, lambda *asked: logprobs(*asked))

@@ -1,6 +1,6 @@
 """Records the landscape that the simulated studies replay: real zoo merges, each with the score of every item.
 
-    python -m benchmarks.search.record [--merges 600] [--out results/landscape/zoo.npz]
+    python benchmarks/record_landscape.py [--merges 600] [--out results/landscape/zoo.npz]
 
 Two thirds of the points are spread over the whole space (a scrambled Sobol sequence), the rest lie around the best of
 those, where a search spends its time. The file holds, for P points of D parameters and I items in all:
