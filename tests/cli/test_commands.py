@@ -132,13 +132,13 @@ def test_trials_json(promoted: Study, automerge: Command) -> None:
 
 def test_reweigh_ranks_by_other_weights_and_asks_nothing(promoted: Study, automerge: Command) -> None:
     done = automerge("reweigh", "--weights", "recall=1", "--out", promoted.out, "--json")
-    ranked = json.loads(done.stdout)["ranked"]
-    rows = json.loads(automerge("trials", "--out", promoted.out, "--json").stdout)
+    ranked = done.json["ranked"]
+    rows = automerge("trials", "--out", promoted.out, "--json").json
     scores = {row["label"]: row["skills"]["recall"] for row in rows if row["state"] == "complete" and row["feasible"]}
     assert {entry["label"]: entry["value"] for entry in ranked} == pytest.approx(scores)
     assert [entry["value"] for entry in ranked] == sorted(scores.values(), reverse=True)
     shown = automerge("reweigh", "--weights", "recall=1,say=3", "--out", promoted.out)
-    assert shown.code == 0 and "export --trial" in shown.stdout and "[" in shown.stdout
+    assert shown.code == 0 and "export --trial" in shown.out and "[" in shown.out
 
 
 @pytest.mark.parametrize(
