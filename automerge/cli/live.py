@@ -33,12 +33,12 @@ class Screen(Protocol):
 class _State:
     """What both screens know of the study so far."""
 
-    def __init__(self, plan: Plan, budget: Budget) -> None:
-        self.plan, self.budget = plan, budget
+    def __init__(self, plan: Plan, budget: Budget, workers: int) -> None:
+        self.plan, self.budget, self.workers = plan, budget, workers
         self.rows: list[Row] = []
         self.stage, self.total, self.begun = "starting the engine", 0, 0
-        self.now, self.note = "", ""
-        self.done, self.items = 0, 0
+        self.note = ""
+        self.now: dict[str, str] = {}  # by candidate, how far each is that is being asked
         self.trials, self.seconds = 0, 0.0
         self.stage_started = time.monotonic()
 
@@ -49,12 +49,15 @@ class _State:
             self.stage, self.total, self.begun = event.name, event.total, 0
             self.stage_started = time.monotonic()
         elif isinstance(event, Began):
-            self.now, self.done, self.items, self.begun = event.label, 0, 0, self.begun + 1
+            self.now[event.label], self.begun = "", self.begun + 1
+            if self.stage == "proving":  # whose candidates do not tell of their end: as many as there are workers
+                self.now = dict(list(self.now.items())[-self.workers :])
         elif isinstance(event, Block):
-            self.now, self.done, self.items = f"{event.label}: {event.skill}", event.done, event.total
+            self.now[event.label] = f"{event.skill} {event.done}/{event.total}"
         elif isinstance(event, Ended):
             self.trials, self.seconds = event.spent_trials, event.spent_seconds
             self.rows.append(event.row)
+            self.now.pop(event.row.label, None)
 
     @property
     def best(self) -> Row | None:
@@ -87,8 +90,8 @@ class _State:
 class LiveScreen:
     """Baselines, the latest proposals, the best so far, progress and time left; drawn in place."""
 
-    def __init__(self, plan: Plan, budget: Budget, console: Console) -> None:
-        self.state = _State(plan, budget)
+    def __init__(self, plan: Plan, budget: Budget, console: Console, workers: int = 1) -> None:
+        self.state = _State(plan, budget, workers)
         self.console = console
         self.live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
 
@@ -141,19 +144,21 @@ class LiveScreen:
         state = self.state
         count = f"{state.trials}/{state.budget.trials}" if state.budget.trials is not None else f"{state.trials}"
         grid = Table.grid(padding=(0, 1))
-        now = f"{state.now} {state.done}/{state.items}" if state.items else state.now
         bar = ProgressBar(total=1.0, completed=state.share, width=30)
         stage = f"searching, {count} trials" if state.stage == "searching" else state.stage
         stage = f"proving on held-out items, {max(state.begun, 0)}/{state.total}" if stage == "proving" else stage
-        grid.add_row(Text(stage), bar, Text(f"{state.left} left"), Text(now, style="dim"))
+        now = [f"{label}: {part}" if part else label for label, part in state.now.items()] or [""]
+        grid.add_row(Text(stage), bar, Text(f"{state.left} left"), Text(now[0], style="dim"))
+        for other in now[1:]:
+            grid.add_row("", "", "", Text(other, style="dim"))
         return grid
 
 
 class PlainLines:
     """One line a finished candidate, for logs and pipes."""
 
-    def __init__(self, plan: Plan, budget: Budget, console: Console) -> None:
-        self.state = _State(plan, budget)
+    def __init__(self, plan: Plan, budget: Budget, console: Console, workers: int = 1) -> None:
+        self.state = _State(plan, budget, workers)
         self.console = console
 
     def __enter__(self) -> Self:

@@ -48,6 +48,7 @@ def search(
     storage: Storage = None,
     engine: Annotated[str | None, typer.Option(help="auto, transformers or vllm. Default: the config's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of masks, items and proposals. Default: the config's.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Engines on this machine, each trying a merge at a time.")] = 1,
     as_json: AsJson = False,
 ) -> int:
     """Search for the best merge, prove it on held-out items. Run again to go on. Exit 0 promoted, 3 not."""
@@ -57,7 +58,8 @@ def search(
     console = Console(stderr=as_json)
     with console.status("checking config, models and items"):
         plan = make_plan(loaded)
-    screen: Screen = LiveScreen(plan, spend, console) if console.is_terminal else PlainLines(plan, spend, console)
+    kind = LiveScreen if console.is_terminal else PlainLines
+    screen: Screen = kind(plan, spend, console, workers)
     interrupt = Interrupt()
 
     def listen(event: Event) -> None:
@@ -67,7 +69,7 @@ def search(
 
     try:
         with interrupt.caught(), screen:
-            verdict = run_search(plan, folder, spend, listen, storage=storage)
+            verdict = run_search(plan, folder, spend, listen, storage=storage, workers=workers)
     except KeyboardInterrupt:
         again = shlex.join(["automerge", *sys.argv[1:]])
         console.print("Stopped; what was scored is kept. Go on with the same command:")

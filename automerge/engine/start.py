@@ -7,19 +7,33 @@ from pathlib import Path
 
 from automerge.config import EngineConfig
 from automerge.engine.base import Engine
+from automerge.engine.remote import RemoteEngine
+from automerge.engine.share import Share
 from automerge.errors import EngineError
 from automerge.merge.models import Models
 
+ALONE = Share(0, 1)
+
 
 def start_engine(
-    models: Models, config: EngineConfig, *, log: Path | None = None, tell: Callable[[str], None] = lambda text: None
+    models: Models,
+    config: EngineConfig,
+    *,
+    log: Path | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+    share: Share = ALONE,
 ) -> Engine:
     """`auto` is vLLM where it is installed and a GPU is there, else transformers.
 
-    `log` is where vLLM's own output goes; `tell` takes lines for the user on what happens later.
+    `log` is where an engine in a process of its own prints; `tell` takes lines for the user on what happens later.
+    `share`: of several engines on this machine, which one.
     Raises EngineError where the model cannot be served, or vLLM is asked for and not installed.
     """
+    log = log or Path(tempfile.mkdtemp(prefix="automerge-"), "engine.log")
+    environment = share.environment(int(config.arguments.get("tensor_parallel_size", 1))) if share.of > 1 else {}
     if chosen_engine(config)[0] == "transformers":
+        if share.of > 1:
+            return RemoteEngine(models, config, log, environment, tell)
         from automerge.engine.transformers import TransformersEngine  # seconds, and only a study and eval need it
 
         return TransformersEngine(models, config)
@@ -27,7 +41,7 @@ def start_engine(
         raise EngineError("vllm is not installed", where="engine.name", hint="pip install 'automerge[vllm]'")
     from automerge.engine.vllm import VllmEngine
 
-    return VllmEngine(models, config, log or Path(tempfile.mkdtemp(prefix="automerge-"), "vllm.log"), tell)
+    return VllmEngine(models, config, log, tell, environment)
 
 
 def chosen_engine(config: EngineConfig) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from automerge.config import EngineConfig
 from automerge.engine.base import Continuation, Message
 from automerge.engine.child import Child
 from automerge.engine.dialogue import Dialogue, beyond, check_context, check_dtype
+from automerge.engine.share import BINDING
 from automerge.engine.structure import structure
 from automerge.errors import AutomergeError, EngineError, EngineLost, MergeError
 from automerge.merge.checksum import ModelSum, TensorSum
@@ -27,23 +28,28 @@ from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
 
 HOST = "automerge.engine.vllm_host"  # the module that the child process runs
-BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 STARTING = 1800.0  # seconds a start may take: compiling for a GPU takes minutes
 
 
 class VllmEngine:
-    """See engine.base.Engine. `log` takes what vLLM prints, `tell` lines for the user.
+    """See engine.base.Engine. `log` takes what vLLM prints, `tell` lines for the user, `environment` its variables.
 
     A call beyond `config.timeout` seconds ends the process; the next apply starts another.
     """
 
     def __init__(
-        self, models: Models, config: EngineConfig, log: Path, tell: Callable[[str], None] = lambda text: None
+        self,
+        models: Models,
+        config: EngineConfig,
+        log: Path,
+        tell: Callable[[str], None] = lambda text: None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Raises EngineError where this vLLM cannot be used, EngineLost where its process dies."""
         self._models = models
         self._config = config
         self._log = log
+        self._environment = dict(environment or {})
         self._tell = tell
         self._dtype = config.dtype if config.dtype != "auto" else models.dtype
         self._folders: dict[str, Any] = {}
@@ -142,14 +148,14 @@ class VllmEngine:
 
     def _process(self) -> Child:
         if self._child is None:
-            environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
+            environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", **self._environment}
             if self._config.deterministic:
                 environment["VLLM_BATCH_INVARIANT"] = "1"
             if self._config.arguments.get("enforce_eager"):
                 # else vLLM compiles a count that prompt log-probabilities come with, half a minute at the first of them
                 environment["TORCHDYNAMO_DISABLE"] = "1"
             ranks = int(self._config.arguments.get("tensor_parallel_size", 1))
-            if ranks > 1 and not torch.cuda.is_available() and BINDING not in os.environ:
+            if ranks > 1 and not torch.cuda.is_available() and BINDING not in {**os.environ, **environment}:
                 environment[BINDING] = _cores_of_ranks(ranks)
             self._child = Child(HOST, self._log, environment)
         return self._child

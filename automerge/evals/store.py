@@ -57,14 +57,16 @@ CREATE TABLE IF NOT EXISTS judged (
 
 
 class AnswerStore:
-    """The open file. One process may hold several, several processes may share one file; not for several threads."""
+    """The open file. One process may hold several, and processes share a file; each is for one thread at a time."""
 
     def __init__(self, path: Path | None = None) -> None:
         """Opens or creates the file; None keeps everything in memory. Raises StudyError where it is not ours."""
         self.path = path
         self.where = str(path) if path is not None else "answers in memory"
         with self._explained():
-            self._db = sqlite3.connect(path or ":memory:", timeout=BUSY_SECONDS, isolation_level=None)
+            self._db = sqlite3.connect(
+                path or ":memory:", timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
         try:
             with self._explained():
                 self._open()

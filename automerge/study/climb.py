@@ -79,12 +79,12 @@ class Climb:
         """Whether candidates are still asked for their likelihoods first."""
         return self.tier is not None
 
-    def watch(self) -> "_Watch | None":
+    def watch(self) -> "Watching | None":
         """What watches the next candidate; None while there is nothing to compare it with. With several objectives
         there is no one incumbent, so nothing is stopped."""
         if self._best is None or not self.config.racing or self.config.objectives:
             return None
-        return _Watch(self, self._best)
+        return Watching(self, self._best)
 
     def scores_of(self, known: _Known) -> dict[str, Scores]:
         if known.checksum not in self._scores:
@@ -101,26 +101,28 @@ class Climb:
         return {name: known.means for name, known in self._references.items()}
 
 
-class _Watch:
+class Watching:
     """Watches one candidate. Afterwards it says what became of it, on the scale of those that were asked in full."""
 
     def __init__(self, climb: Climb, best: _Known) -> None:
-        self._climb, self._best = climb, best
+        # Everything it needs, as of now: it may decide in another thread, while other candidates are taken in.
+        self._gates, self._race, self._best = climb.config.gates, climb._race, best
+        self._incumbent, self._references = climb.scores_of(best), climb.references()
+        self._reference_means = climb.reference_means()
+        self._tier = climb.tier.snapshot() if climb.tier is not None else None
         items = sum(items for items, _ in climb._counts.values())
         self._look = Look.over(items, sum(blocks for _, blocks in climb._counts.values()))
         self._predicted: Prediction | None = None
 
     def after_tier(self, likelihoods: Mapping[str, float]) -> str | None:
         """Stops a candidate whose objective, or a gate's skill, is predicted out of reach."""
-        tier = self._climb.tier
-        self._predicted = found = tier.predict(likelihoods) if tier is not None else None
+        self._predicted = found = self._tier.predict(likelihoods) if self._tier is not None else None
         if found is None:
             return None
         if found.objective + DOUBT * found.error < self._best.objective:
             return f"its likelihoods are behind those of {self._best.label}"
-        references = self._climb.reference_means()
-        for gate in self._climb.config.gates:
-            short = violation(gate, found.skills[gate.skill], references)
+        for gate in self._gates:
+            short = violation(gate, found.skills[gate.skill], self._reference_means)
             if short > DOUBT * found.skill_errors[gate.skill]:
                 return f"its likelihoods break the gate {gate}"
         return None
@@ -130,16 +132,14 @@ class _Watch:
         done = sum(map(len, scores.values()))
         if not self._look.due(done):
             return None
-        incumbent = self._climb.scores_of(self._best)
-        if self._climb._race.behind(scores, incumbent, self._look):
+        if self._race.behind(scores, self._incumbent, self._look):
             return f"behind {self._best.label} after {done} of {self._look.items} items"
-        gate = self._climb._race.failing(scores, self._climb.references(), self._look)
+        gate = self._race.failing(scores, self._references, self._look)
         return None if gate is None else f"breaks the gate {gate} after {done} of {self._look.items} items"
 
     def estimate(self, trial: Trial) -> dict[str, SkillMean]:
         """Each skill's mean had the candidate been asked everything: what the tier predicted, or the incumbent's mean
         plus the mean paired difference so far."""
-        incumbent = self._climb.scores_of(self._best)
         found = {}
         for skill, scores in trial.scores().items():
             n = int(np.count_nonzero(~np.isnan(scores)))
@@ -147,7 +147,7 @@ class _Watch:
                 assert self._predicted is not None
                 found[skill] = SkillMean(self._predicted.skills[skill], 0, 0)
                 continue
-            ahead = scores - incumbent[skill][: len(scores)]
+            ahead = scores - self._incumbent[skill][: len(scores)]
             ahead = ahead[~np.isnan(ahead)]
             value = self._best.means[skill] + (float(ahead.mean()) if len(ahead) else 0.0)
             found[skill] = SkillMean(float(np.clip(value, 0.0, 1.0)), n, len(scores) - n)

@@ -1,8 +1,8 @@
 """The end of a study: the best candidates and every baseline on held-out items, and the verdict."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 
 import optuna
 
@@ -12,6 +12,7 @@ from automerge.recipe import Recipe, parse_recipe
 from automerge.records import from_json
 from automerge.space.baselines import Baseline
 from automerge.space.space import SearchSpace
+from automerge.study.crew import run_jobs
 from automerge.study.events import Began, Judgement, Listen, Stage
 from automerge.study.records import Row, study_rows
 from automerge.study.store import VERDICTS
@@ -61,9 +62,12 @@ def prove(
         return verdict
     best = candidates(rows, space.config.verdict.candidates, space.config.objectives)
     listen(Stage("proving", len(best) + len(baselines)))
-    tried = {row.label: _held_out(bench, _recipe(row), row.label, listen, row) for row in best}
     known = {row.label: row for row in rows if row.is_baseline}
-    against = {b.name: _held_out(bench, b.recipe, b.name, listen, known.get(b.name)) for b in baselines}
+    proofs = [_Proof(row.label, _recipe(row), row) for row in best]
+    proofs += [_Proof(b.name, b.recipe, known.get(b.name)) for b in baselines]
+    _ask(bench, proofs, listen)
+    tried = {proof.label: proof.scores for proof in proofs[: len(best)]}
+    against = {proof.label: proof.scores for proof in proofs[len(best) :]}
     verdict = judge(
         tried,
         against,
@@ -90,9 +94,27 @@ def _recipe(row: Row) -> Recipe:
     return parse_recipe(row.record.recipe)
 
 
-def _held_out(bench: Candidates, recipe: Recipe, label: str, listen: Listen, row: Row | None) -> Mapping[str, Scores]:
-    """Skill → held-out scores (n,), NaN where unscored. What was scored in the search must be what is served now."""
-    listen(Began(label))
-    expected = row.record.checksum if row and row.record and row.record.checksum else None
-    trial = bench.attempt(recipe, label, "held_out", expected=expected)
-    return trial.scores()
+@dataclass
+class _Proof:
+    """A model to be asked the held-out items, and its scores: skill → (n,), NaN where unscored."""
+
+    label: str
+    recipe: Recipe
+    row: Row | None
+    scores: dict[str, Scores] = field(default_factory=dict)
+
+
+def _ask(bench: Candidates, proofs: Sequence[_Proof], listen: Listen) -> None:
+    """Asks each of them. What was scored in the search must be what is served now."""
+
+    def told() -> Iterator[_Proof]:
+        for proof in proofs:
+            listen(Began(proof.label))
+            yield proof
+
+    def work(proof: _Proof) -> None:
+        record = proof.row.record if proof.row else None
+        expected = record.checksum if record and record.checksum else None
+        proof.scores = bench.attempt(proof.recipe, proof.label, "held_out", expected=expected).scores()
+
+    run_jobs(told(), lambda proof, running: True, work, lambda proof: None, bench.width)

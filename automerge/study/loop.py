@@ -6,7 +6,7 @@ a driver that starts again adopts the trial that was running, under the same num
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import optuna
@@ -19,7 +19,8 @@ from automerge.recipe import Recipe
 from automerge.records import from_json, to_json
 from automerge.space.baselines import Baseline, baselines
 from automerge.space.space import SearchSpace
-from automerge.study.climb import Climb
+from automerge.study.climb import Climb, Watching
+from automerge.study.crew import run_jobs
 from automerge.study.events import Began, Ended, Listen, Note, Stage
 from automerge.study.records import Record, Row, SkillMean, outside_row, study_rows, trial_row
 from automerge.study.samplers import Sampler
@@ -42,6 +43,27 @@ class Budget:
         )
 
 
+@dataclass
+class _Job:
+    """A candidate on its way: what it is, and what became of it."""
+
+    recipe: Recipe
+    label: str
+    baseline: bool
+    trial: optuna.Trial | None = None  # None: a baseline outside the space, kept under `key`
+    key: str = ""
+    watch: Watching | None = None
+    tier: bool = False
+    found: Trial | None = None
+    error: Exception | None = None
+    seconds: float = 0.0
+
+    @property
+    def recorded(self) -> bool:
+        """Whether its process died between recording it and telling Optuna."""
+        return self.trial is not None and RECORD in self.trial.user_attrs
+
+
 class Search:
     """Drives one study. Its caller holds the study's lock. Reads of the storage are few: each costs milliseconds."""
 
@@ -54,28 +76,35 @@ class Search:
         self.baselines: list[Baseline] = baselines(space)
         self.climb = Climb(self.config, bench.counts, bench.search_scores, tier=bench.has_tier)
         self._trials, self._seconds = 0, 0.0  # spent
+        self._begun = 0  # of the trials in the budget, with those that are being tried
         self._failures = 0  # in a row
 
     def run(self, budget: Budget) -> None:
         """Searches until the budget is spent. Raises StudyError where nothing can be merged or served any more."""
-        self.sampler = Sampler.of(self.study, self.space, budget.trials)
+        self.sampler = Sampler.of(self.study, self.space, budget.trials, self.bench.width)
         self._enqueue_baselines()
         self.listen(Stage("searching", budget.trials or 0))
         for row in self.rows():
             if row.state in ("complete", "stopped", "failed"):
                 self._count(row, restored=True)
+        run_jobs(self._jobs(budget), self._ready, self._try, self._finish, self.bench.width)
+
+    def _jobs(self, budget: Budget) -> Iterator["_Job"]:
+        """What is to be tried, one after another, each made when there is an engine for it."""
+        self._begun = self._trials
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._run_trial(self.sampler.complete(optuna.Trial(self.study, frozen._trial_id)))
+            yield self._trial_job(self.sampler.complete(optuna.Trial(self.study, frozen._trial_id)))
         waiting = {row.label for row in self.rows() if row.state == "waiting"}
         for index, baseline in enumerate(self.baselines):
             if self._spent(budget):
                 break
-            if baseline.params is None:
-                self._run_outside(f"{OUTSIDE}{index:02d}:{baseline.name}", baseline)
+            key = f"{OUTSIDE}{index:02d}:{baseline.name}"
+            if baseline.params is None and key not in self.study.user_attrs:
+                yield self._begin(_Job(baseline.recipe, baseline.name, True, key=key))
             elif baseline.name in waiting:
-                self._run_trial(self.sampler.propose())  # enqueued in this order
+                yield self._trial_job(self.sampler.propose())  # enqueued in this order
         while not self._spent(budget):
-            self._run_trial(self.sampler.propose())
+            yield self._trial_job(self.sampler.propose())
 
     def rows(self) -> list[Row]:
         """Everything tried so far: baselines outside the space, then the trials by number."""
@@ -87,38 +116,71 @@ class Search:
             if baseline.params is not None and baseline.name not in present:
                 self.study.enqueue_trial(baseline.params, user_attrs={BASELINE: baseline.name})
 
-    def _run_outside(self, key: str, baseline: Baseline) -> None:
-        if key in self.study.user_attrs:
-            return
-        record = self._record(baseline.recipe, baseline.name, baseline=True)
-        self.study.set_user_attr(key, to_json(record))
-        self._count(outside_row(baseline.name, record))
+    def _trial_job(self, trial: optuna.Trial) -> "_Job":
+        recipe = self.space.recipe(trial.params)
+        return self._begin(_Job(recipe, _label(trial), BASELINE in trial.user_attrs, trial=trial))
 
-    def _run_trial(self, trial: optuna.Trial) -> None:
-        if RECORD not in trial.user_attrs:  # else its process died between recording it and telling Optuna
-            record = self._record(self.space.recipe(trial.params), _label(trial), baseline=BASELINE in trial.user_attrs)
+    def _begin(self, job: "_Job") -> "_Job":
+        self._begun += 1
+        self.listen(Began(job.label))
+        return job
+
+    def _ready(self, job: "_Job", running: Collection["_Job"]) -> bool:
+        """Whether the job can be tried now: its gates' references are known. Those that nobody asks are asked here."""
+        names = {gate.no_worse_than for gate in self.config.gates if gate.no_worse_than} - {job.label}
+        missing = sorted(names - self.climb.reference_means().keys())
+        if any(other.label in missing for other in running):
+            return False
+        try:
+            for name in missing:
+                recipe = next(b.recipe for b in self.baselines if b.name == name)
+                found = self.bench.attempt(recipe, name, "search", tier=self.climb.asks_tier)
+                self.climb.refer(name, found.applied.checksum, found.means())
+        except (MergeError, EngineLost) as error:
+            job.error = error
+        if not job.baseline:
+            job.watch = self.climb.watch()
+        job.tier = self.climb.asks_tier
+        return True
+
+    def _try(self, job: "_Job") -> None:
+        """Asks the engine; with several workers in a thread of its own, so it touches nothing but the job."""
+        start = time.perf_counter()
+        if not job.error and not job.recorded:
+            try:
+                job.found = self.bench.attempt(job.recipe, job.label, "search", watch=job.watch, tier=job.tier)
+            except (MergeError, EngineLost) as error:
+                job.error = error
+        job.seconds = time.perf_counter() - start
+
+    def _finish(self, job: "_Job") -> None:
+        """Records what became of a job, and tells Optuna."""
+        if job.trial is None:
+            record = self._record(job)
+            self.study.set_user_attr(job.key, to_json(record))
+            self._count(outside_row(job.label, record))
+            return
+        if not job.recorded:
+            record = self._record(job)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a constraint set by a process that died is set already
                 if record.violations:
-                    trial.set_constraint("gates", total_violation(record.violations))
-            trial.set_user_attr(RECORD, to_json(record))
-        record = from_json(Record, trial.user_attrs[RECORD])
-        self.sampler.tell(trial, record)
-        self._count(trial_row(trial, "failed" if record.error else "complete"))
+                    job.trial.set_constraint("gates", total_violation(record.violations))
+            job.trial.set_user_attr(RECORD, to_json(record))
+        record = from_json(Record, job.trial.user_attrs[RECORD])
+        self.sampler.tell(job.trial, record)
+        self._count(trial_row(job.trial, "failed" if record.error else "complete"))
 
-    def _record(self, recipe: Recipe, label: str, *, baseline: bool) -> Record:
-        self.listen(Began(label))
-        start = time.perf_counter()
-        watch = None if baseline else self.climb.watch()
-        try:
-            self._ask_references(label)
-            trial = self.bench.attempt(recipe, label, "search", watch=watch, tier=self.climb.asks_tier)
-        except (MergeError, EngineLost) as error:
-            spent = {"total": time.perf_counter() - start}
-            return Record(recipe.to_json(), "", 0.0, {}, {}, 0, spent, error=str(error))
-        if baseline:
-            self.climb.refer(label, trial.applied.checksum, trial.means())
-        return self._record_of(recipe, trial, watch.estimate(trial) if watch and trial.stopped else trial.means())
+    def _record(self, job: "_Job") -> Record:
+        if job.error is not None or job.found is None:
+            spent = {"total": job.seconds}
+            return Record(job.recipe.to_json(), "", 0.0, {}, {}, 0, spent, error=str(job.error))
+        trial = job.found
+        if job.baseline:
+            self.climb.refer(job.label, trial.applied.checksum, trial.means())
+        return self._record_of(
+            job.recipe, trial, job.watch.estimate(trial) if job.watch and trial.stopped else trial.means()
+        )
 
     def _record_of(self, recipe: Recipe, trial: Trial, skills: dict[str, SkillMean]) -> Record:
         weights = self.config.weights
@@ -135,22 +197,13 @@ class Search:
             likelihoods=trial.likelihoods,
         )
 
-    def _ask_references(self, label: str) -> None:
-        """Every baseline a gate refers to, but the one that is asked next, is asked where its turn has not come yet."""
-        names = {gate.no_worse_than for gate in self.config.gates if gate.no_worse_than}
-        for name in sorted(names - {label}):
-            if name not in self.climb.reference_means():
-                recipe = next(b.recipe for b in self.baselines if b.name == name)
-                trial = self.bench.attempt(recipe, name, "search", tier=self.climb.asks_tier)
-                self.climb.refer(name, trial.applied.checksum, trial.means())
-
     def _spent(self, budget: Budget) -> bool:
-        return budget.spent(self._trials, self._seconds)
+        return budget.spent(self._begun, self._seconds)
 
     def _count(self, row: Row, *, restored: bool = False) -> None:
         self._trials += 1
         self._failures = self._failures + 1 if row.state == "failed" else 0
-        self._seconds += row.record.seconds["total"] if row.record else 0.0
+        self._seconds += row.record.seconds["total"] / self.bench.width if row.record else 0.0
         note = self.climb.learn(row.label, row.record, baseline=row.is_baseline) if row.record else None
         if note and not restored:
             self.listen(Note(note))

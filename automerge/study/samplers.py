@@ -45,15 +45,16 @@ class Sampler:
     study: optuna.Study
     space: SearchSpace
     name: SamplerName
+    width: int = 1  # candidates that are tried at a time
 
     @classmethod
-    def of(cls, study: optuna.Study, space: SearchSpace, budget: int | None) -> "Sampler":
+    def of(cls, study: optuna.Study, space: SearchSpace, budget: int | None, width: int) -> "Sampler":
         """The config's, or for `auto` the one chosen at the study's first run: a larger budget later keeps it."""
         held = study.user_attrs.get(SAMPLER)
         name: SamplerName = held or choose(space.config, len(space.distributions), budget)
         if held is None:
             study.set_user_attr(SAMPLER, name)
-        return cls(study, space, name)
+        return cls(study, space, name, width)
 
     def propose(self) -> optuna.Trial:
         """Asks for the next trial, an enqueued one or a new point, with every parameter of the space suggested."""
@@ -89,9 +90,24 @@ class Sampler:
         seed = self.space.config.seed
         digest = hashlib.sha256(f"{seed}:{number}:{name}".encode()).digest()
         with _silence():
-            self.study.sampler = _make(
-                self.name, self.space.config.sampler.startup, int.from_bytes(digest[:4], "little"), seed, number
-            )
+            self.study.sampler = self._make(int.from_bytes(digest[:4], "little"), number)
+
+    def _make(self, seed: int, number: int) -> BaseSampler:
+        startup = self.space.config.sampler.startup
+        if self.name == "random":
+            return RandomSampler(seed=seed)
+        if self.name == "qmc":
+            return _NumberedQMC(self.space.config.seed, number)
+        if self.name == "gp":
+            return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+        if self.name == "cmaes":
+            return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        if self.name == "nsga2":
+            return NSGAIISampler(seed=seed)
+        if self.name == "nsga3":
+            return NSGAIIISampler(seed=seed)
+        # constant_liar: a point that is being tried counts as a bad one, so that others are not laid beside it
+        return TPESampler(seed=seed, multivariate=True, n_startup_trials=startup, constant_liar=self.width > 1)
 
 
 @contextmanager
@@ -112,22 +128,6 @@ def choose(config: SearchConfig, dimensions: int, budget: int | None) -> Sampler
     if config.objectives or dimensions > GP_DIMENSIONS or (budget or 0) > GP_TRIALS:
         return "tpe"
     return "gp"
-
-
-def _make(name: SamplerName, startup: int, seed: int, study_seed: int, number: int) -> BaseSampler:
-    if name == "random":
-        return RandomSampler(seed=seed)
-    if name == "qmc":
-        return _NumberedQMC(study_seed, number)
-    if name == "gp":
-        return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    if name == "cmaes":
-        return CmaEsSampler(seed=seed, warn_independent_sampling=False)
-    if name == "nsga2":
-        return NSGAIISampler(seed=seed)
-    if name == "nsga3":
-        return NSGAIIISampler(seed=seed)
-    return TPESampler(seed=seed, multivariate=True, n_startup_trials=startup)
 
 
 class _NumberedQMC(QMCSampler):  # type: ignore[misc]

@@ -1,14 +1,17 @@
 """Everything a search needs, opened in the order that finds mistakes before time is spent, and closed again."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 
 import optuna
 
 from automerge.config import SearchConfig
 from automerge.engine.base import Engine
+from automerge.engine.share import Share
 from automerge.engine.start import chosen_engine, start_engine
 from automerge.errors import SkillError
 from automerge.evals.cheap import companion
@@ -19,13 +22,14 @@ from automerge.gate.statistics import MIN_ITEMS
 from automerge.gate.verdict import Verdict
 from automerge.merge.models import Models, open_models
 from automerge.space.space import SearchSpace
+from automerge.study.crew import Crew
 from automerge.study.events import Block, Listen, Note
 from automerge.study.finals import prove
 from automerge.study.folder import StudyFolder, write_atomically
 from automerge.study.identity import identity
 from automerge.study.loop import Budget, Search
 from automerge.study.store import hold_identity, open_study, storage_failures
-from automerge.study.trial import Bench
+from automerge.study.trial import Bench, Candidates
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,13 @@ def run_search(
     listen: Listen,
     *,
     storage: str | None = None,
-    start: Callable[[Plan], Engine] | None = None,
+    workers: int = 1,
+    start: Callable[[Plan, Share], Engine] | None = None,
 ) -> Verdict:
     """Searches, proves, and leaves the verdict in the folder. The same call again goes on where it stopped.
 
-    `start` makes the engine, by default the config's.
+    `workers` candidates are tried at a time, each by an engine of its own. `start` makes an engine, by default the
+    config's.
     """
     folder.create()
     url = storage or folder.storage
@@ -87,7 +93,7 @@ def run_search(
         study = open_study(plan.config.name, url, objectives=max(len(plan.config.objectives), 1))
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
         folder.write_about(plan.config, [plan.models.base_ref, *plan.models.source_refs])
-        with _bench(plan, folder, listen, start, study) as bench:
+        with _benches(plan, folder, listen, start, study, workers) as bench:
             search = Search(study, plan.space, bench, listen)
             search.run(budget)
             verdict = prove(study, plan.space, search.baselines, bench, listen)
@@ -96,25 +102,59 @@ def run_search(
 
 
 @contextmanager
-def _bench(
-    plan: Plan, folder: StudyFolder, listen: Listen, start: Callable[[Plan], Engine] | None, study: optuna.Study
-) -> Iterator[Bench]:
+def _benches(
+    plan: Plan,
+    folder: StudyFolder,
+    listen: Listen,
+    start: Callable[[Plan, Share], Engine] | None,
+    study: optuna.Study,
+    workers: int,
+) -> Iterator[Candidates]:
+    lock = threading.Lock()  # workers tell what they do from threads of their own
+
     def on_block(label: str, skill: str, done: int, total: int) -> None:
-        listen(Block(label, skill, done, total))
+        with lock:
+            listen(Block(label, skill, done, total))
 
     def tell(text: str) -> None:
-        listen(Note(text))
+        with lock:
+            listen(Note(text))
 
     config = plan.config.engine
-    engine = start(plan) if start else start_engine(plan.models, config, log=folder.engine_log, tell=tell)
-    try:
-        hold_identity(study, {"engine.fingerprint": engine.fingerprint})
-        with AnswerStore(folder.answers) as store:
-            if start is None:
-                tell("engine: {} ({})".format(*chosen_engine(config)))
-            yield Bench(engine, plan.skills, plan.tier, store, on_block)
-    finally:
-        engine.close()
+
+    def start_one(index: int) -> Engine:
+        share = Share(index, workers)
+        if start:
+            return start(plan, share)
+        log = folder.engine_log if workers == 1 else folder.engine_log.with_suffix(f".{index}.log")
+        return start_engine(plan.models, config, log=log, tell=tell, share=share)
+
+    with ExitStack() as stack:
+        engines = _started(start_one, workers, stack)
+        for engine in engines:
+            hold_identity(study, {"engine.fingerprint": engine.fingerprint})
+        if start is None:
+            tell("engine: {} ({})".format(*chosen_engine(config)) + (f", {workers} of them" if workers > 1 else ""))
+
+        def bench(engine: Engine) -> Bench:
+            return Bench(engine, plan.skills, plan.tier, stack.enter_context(AnswerStore(folder.answers)), on_block)
+
+        benches = [bench(engine) for engine in engines]
+        yield benches[0] if workers == 1 else Crew(benches, reader=bench(engines[0]))
+
+
+def _started(start: Callable[[int], Engine], workers: int, stack: ExitStack) -> list[Engine]:
+    """That many engines, started beside each other, and closed with the stack, whatever happens."""
+    if workers == 1:
+        engine = start(0)
+        stack.callback(engine.close)
+        return [engine]
+    with ThreadPoolExecutor(workers) as pool:
+        starting = [pool.submit(start, index) for index in range(workers)]
+    for future in starting:
+        if future.exception() is None:
+            stack.callback(future.result().close)
+    return [future.result() for future in starting]
 
 
 def write_verdict(folder: StudyFolder, verdict: Verdict) -> None:

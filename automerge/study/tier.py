@@ -6,7 +6,7 @@ predictions are off is measured on candidates left out of the fit. A tier that d
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ class Tier:
         """Adds a candidate that was asked in full: mean likelihoods, and mean scores, by skill."""
         self._cheap.append(cheap)
         self._full.append(full)
+
+    def snapshot(self) -> "Tier":
+        """What is known now, and stays so."""
+        return replace(self, _cheap=list(self._cheap), _full=list(self._full))
 
     @property
     def known(self) -> int:

@@ -57,6 +57,11 @@ class Candidates(Protocol):
     """Where candidates are tried: `Bench`, or a recorded landscape that stands for it in simulations."""
 
     @property
+    def width(self) -> int:
+        """How many candidates can be tried at a time."""
+        ...
+
+    @property
     def counts(self) -> Mapping[str, tuple[int, int]]:
         """(search items, blocks) of each skill."""
         ...
@@ -96,6 +101,8 @@ class Bench:
     tier: Mapping[str, LoadedSkill]
     store: AnswerStore
     on_block: Callable[[str, str, int, int], None]  # candidate's label, skill, items done, in all; may raise to stop
+
+    width = 1
 
     @property
     def counts(self) -> Mapping[str, tuple[int, int]]:

@@ -57,6 +57,7 @@ class Replay:
         return dict.fromkeys(self.landscape.skills, (self.search_items, -(-self.search_items // self.block)))
 
     has_tier = True
+    width = 1
 
     def attempt(
         self,

@@ -99,6 +99,7 @@ class _Untiered:
     """The same replay without a cheap tier."""
 
     has_tier = False
+    width = 1
 
     def __init__(self, replay: Replay) -> None:
         self.counts, self.attempt, self.search_scores = replay.counts, replay.attempt, replay.search_scores

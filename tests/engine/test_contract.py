@@ -1,11 +1,15 @@
 """Every engine we ship keeps the one contract."""
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from automerge.config import EngineConfig
+from automerge.engine.base import Engine
 from automerge.engine.fake import FakeEngine
+from automerge.engine.remote import RemoteEngine
 from automerge.engine.transformers import TransformersEngine
 from automerge.errors import MergeError
 from automerge.merge import Models
@@ -50,9 +54,12 @@ class TestFakeEngine(EngineContract):
 
 class TestTransformersEngine(EngineContract):
     @pytest.fixture
-    def case(self, family: Models) -> Case:
-        def make() -> TransformersEngine:
-            return TransformersEngine(family, EngineConfig(device="cpu"))
+    def case(self, family: Models, tmp_path: Path) -> Iterator[Case]:
+        made: list[Engine] = []
+
+        def make() -> Engine:
+            made.append(self.make(family, tmp_path))
+            return made[-1]
 
         def recipe(weight: float) -> Recipe:
             return recipe_of(family, "task_arithmetic", {"weight": dict.fromkeys(family.sources, weight)})
@@ -64,4 +71,18 @@ class TestTransformersEngine(EngineContract):
             for layer, weight in ((0, 1.0), (1, 1000.0))
         )
         broken = recipe_of(family, "task_arithmetic", groups=far, dtype="float16")
-        return Case(engine, recipe(0.25), recipe(20.0), lambda: engine.apply(broken), make)
+        yield Case(engine, recipe(0.25), recipe(20.0), lambda: engine.apply(broken), make)
+        for each in made:
+            each.close()
+
+    def make(self, family: Models, folder: Path) -> Engine:
+        return TransformersEngine(family, EngineConfig(device="cpu"))
+
+
+@pytest.mark.full  # each of its tests starts a process
+class TestRemoteEngine(TestTransformersEngine):
+    """The same in a process of its own."""
+
+    def make(self, family: Models, folder: Path) -> Engine:
+        config = EngineConfig(device="cpu")
+        return RemoteEngine(family, config, folder / "engine.log", {"OMP_NUM_THREADS": "1"})

@@ -34,7 +34,7 @@ def run(
 ) -> tuple[Verdict, list[Row], int]:
     """(verdict, rows, prompts sent to be answered)."""
     place, engine = StudyFolder(folder), scripted()
-    verdict = run_search(plan_of(config), place, Budget(trials=trials), listen, start=lambda plan: engine)
+    verdict = run_search(plan_of(config), place, Budget(trials=trials), listen, start=lambda plan, share: engine)
     asked = sum(prompts for method, prompts in engine.calls if method == "generate")
     return verdict, study_rows(open_study("world", place.storage)), asked
 

@@ -25,7 +25,7 @@ def run(
     config: Path, folder: Path, trials: int, listen: Callable[[Event], None] = lambda event: None
 ) -> tuple[Verdict, list[Row]]:
     place = StudyFolder(folder)
-    verdict = run_search(plan_of(config), place, Budget(trials=trials), listen, start=lambda plan: scripted())
+    verdict = run_search(plan_of(config), place, Budget(trials=trials), listen, start=lambda *_: scripted())
     study = open_study("world", place.storage)
     return verdict, study_rows(study)
 
@@ -66,7 +66,11 @@ def test_running_again_asks_nothing_anew(world: Path, tmp_path: Path) -> None:
     first, _ = run(world, tmp_path / "out", 14)
     engine = scripted()
     again = run_search(
-        plan_of(world), StudyFolder(tmp_path / "out"), Budget(trials=14), lambda event: None, start=lambda plan: engine
+        plan_of(world),
+        StudyFolder(tmp_path / "out"),
+        Budget(trials=14),
+        lambda event: None,
+        start=lambda *_: engine,
     )
     assert again == first
     assert engine.calls == []
@@ -142,7 +146,9 @@ def test_a_death_costs_one_block(world: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(world, tmp_path / "out", 12, killing(53))
     engine = scripted()
-    run_search(plan_of(world), StudyFolder(tmp_path / "out"), Budget(trials=12), lambda e: None, start=lambda p: engine)
+    run_search(
+        plan_of(world), StudyFolder(tmp_path / "out"), Budget(trials=12), lambda e: None, start=lambda *_: engine
+    )
     questions = [calls for method, calls in engine.calls if method == "generate"]
     search_blocks = 12 * 3 * 2  # candidates × skills × blocks
     held_out_blocks = (3 + 8) * 3 * 6
@@ -151,7 +157,7 @@ def test_a_death_costs_one_block(world: Path, tmp_path: Path) -> None:
 
 def test_a_time_budget_ends_the_search(world: Path, tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "out")
-    run_search(plan_of(world), folder, Budget(seconds=1e-6), lambda event: None, start=lambda plan: scripted())
+    run_search(plan_of(world), folder, Budget(seconds=1e-6), lambda event: None, start=lambda *_: scripted())
     rows = study_rows(open_study("world", folder.storage))
     assert [row.label for row in rows if row.state == "complete"] == ["base"]
 
@@ -160,7 +166,7 @@ def test_a_failed_merge_is_a_failed_trial_and_the_study_goes_on(world: Path, tmp
     engine = scripted()
     engine._fail = {7: MergeError("values that are not finite")}  # the apply of the second candidate
     folder = StudyFolder(tmp_path / "out")
-    run_search(plan_of(world), folder, Budget(trials=10), lambda event: None, start=lambda plan: engine)
+    run_search(plan_of(world), folder, Budget(trials=10), lambda event: None, start=lambda *_: engine)
     rows = study_rows(open_study("world", folder.storage))
     assert [row.state for row in rows].count("failed") == 1
     assert "not finite" in next(row.record.error for row in rows if row.state == "failed" and row.record)
@@ -172,7 +178,7 @@ def test_an_engine_error_keeps_the_trial_for_the_next_run(world: Path, tmp_path:
     engine._fail = {20: EngineError("gone")}
     folder = StudyFolder(tmp_path / "out")
     with pytest.raises(EngineError):
-        run_search(plan_of(world), folder, Budget(trials=10), lambda event: None, start=lambda plan: engine)
+        run_search(plan_of(world), folder, Budget(trials=10), lambda event: None, start=lambda *_: engine)
     assert engine.closed
     _, rows = run(world, tmp_path / "out", 10)
     assert [row.state for row in rows] == ["complete"] * 10
@@ -216,7 +222,11 @@ def test_another_engine_is_refused(world: Path, tmp_path: Path) -> None:
     other._fingerprint = "fake 2"
     with pytest.raises(StudyMismatch, match=r"fake 1.*fake 2"):
         run_search(
-            plan_of(world), StudyFolder(tmp_path / "out"), Budget(trials=9), lambda e: None, start=lambda p: other
+            plan_of(world),
+            StudyFolder(tmp_path / "out"),
+            Budget(trials=9),
+            lambda e: None,
+            start=lambda *_: other,
         )
 
 

@@ -17,7 +17,7 @@ from tests.study.worlds import plan_of, scripted
 def test_a_study_lives_in_the_storage_that_is_named(world: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
     folder = StudyFolder(tmp_path / "out")
-    run_search(plan_of(world), folder, Budget(trials=9), lambda e: None, storage=url, start=lambda plan: scripted())
+    run_search(plan_of(world), folder, Budget(trials=9), lambda e: None, storage=url, start=lambda *_: scripted())
     assert len(study_rows(open_study("world", url))) == 9
     assert not (folder.path / "study.db").exists()
     assert folder.answers.exists()

@@ -1,0 +1,113 @@
+"""A transformers engine in a process of its own, so that several can run beside each other on one machine.
+
+It keeps the engine contract by passing every call on. Where its process is lost, the next apply starts another.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from automerge.config import EngineConfig
+from automerge.engine.base import Continuation, Message
+from automerge.engine.child import Child
+from automerge.errors import EngineError, EngineLost
+from automerge.merge.models import Models
+from automerge.recipe import Recipe
+from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
+
+HOST = "automerge.engine.remote_host"
+STARTING = 600.0  # seconds a start may take: reading a model
+
+
+class RemoteEngine:
+    """See engine.base.Engine. `log` takes what the process prints, `environment` are variables of its own."""
+
+    def __init__(
+        self,
+        models: Models,
+        config: EngineConfig,
+        log: Path,
+        environment: Mapping[str, str],
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._base = str(models.base.folder)
+        self._sources = {name: str(source.folder) for name, source in models.sources.items()}
+        self._config, self._log, self._environment, self._tell = config, log, dict(environment), tell
+        self._child: Child | None = None
+        self._closed = False
+        self.fingerprint: str = self._start()
+
+    def apply(self, recipe: Recipe) -> Applied:
+        if self._closed:
+            raise EngineError("the engine is closed")
+        if self._child is None:
+            self._start()
+        applied: Applied = self._call("apply", recipe)
+        self.fingerprint = self._call("fingerprint")
+        return applied
+
+    def render(self, messages: Sequence[Message]) -> Prompt:
+        prompt: Prompt = self._call("render", messages)
+        return prompt
+
+    def encode(self, text: str) -> Prompt:
+        prompt: Prompt = self._call("encode", text)
+        return prompt
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        found: tuple[int, ...] = self._call("tokens", text)
+        return found
+
+    @property
+    def prefix_token(self) -> int:
+        return int(self._call("prefix_token"))
+
+    @property
+    def context(self) -> int:
+        return int(self._call("context"))
+
+    def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:
+        found: str | None = self._call("misfit", prompt, then)
+        return found
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        found: list[Completion] = self._call("generate", prompts, sampling)
+        return found
+
+    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[Continuation]) -> list[LogLikelihood]:
+        found: list[LogLikelihood] = self._call("loglikelihood", prompts, continuations)
+        return found
+
+    def close(self) -> None:
+        self._closed = True
+        self._stop()
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, where there is one."""
+        return self._child.pid if self._child is not None else None
+
+    def _start(self) -> str:
+        self._child = Child(HOST, self._log, self._environment)
+        config = self._config.model_dump()
+        found: str = self._within(STARTING, "start", self._base, self._sources, config)
+        return found
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        if self._child is None:
+            raise EngineError("no weights are applied: call apply first, and again after one that failed")
+        return self._within(self._config.timeout, name, *arguments)
+
+    def _within(self, seconds: float, name: str, *arguments: Any) -> Any:
+        assert self._child is not None
+        try:
+            return self._child.call(name, *arguments, seconds=seconds)
+        except EngineLost as error:
+            self._stop()
+            self._tell(f"an engine is lost and will be started again: {error.message}")
+            raise
+
+    def _stop(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None

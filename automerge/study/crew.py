@@ -1,0 +1,87 @@
+"""Several engines beside each other: candidates are handed to whichever is idle, in threads of the driver's process.
+
+Only what waits for an engine runs in a thread; proposals, records and Optuna stay with the thread that drives.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from queue import Queue
+from typing import TypeVar
+
+from automerge.evals.loaded import Half
+from automerge.gate.statistics import Scores
+from automerge.recipe import Recipe
+from automerge.study.trial import Bench, Trial, Watch
+
+Job = TypeVar("Job")
+
+
+class Crew:
+    """Benches, one an engine, that stand for one: see trial.Candidates. `reader` reads the store, and asks nothing."""
+
+    def __init__(self, benches: Sequence[Bench], reader: Bench) -> None:
+        self.width = len(benches)
+        self.counts: Mapping[str, tuple[int, int]] = reader.counts
+        self.has_tier = reader.has_tier
+        self._reader = reader
+        self._idle: Queue[Bench] = Queue()
+        for bench in benches:
+            self._idle.put(bench)
+
+    def attempt(
+        self,
+        recipe: Recipe,
+        label: str,
+        half: Half,
+        *,
+        expected: str | None = None,
+        watch: Watch | None = None,
+        tier: bool = False,
+    ) -> Trial:
+        """By the bench that is idle first. May be called from several threads."""
+        bench = self._idle.get()
+        try:
+            return bench.attempt(recipe, label, half, expected=expected, watch=watch, tier=tier)
+        finally:
+            self._idle.put(bench)
+
+    def search_scores(self, checksum: str) -> dict[str, Scores]:
+        return self._reader.search_scores(checksum)
+
+
+def run_jobs(
+    jobs: Iterator[Job],
+    ready: Callable[[Job, Collection[Job]], bool],
+    work: Callable[[Job], None],
+    finish: Callable[[Job], None],
+    width: int,
+) -> None:
+    """Works on up to `width` jobs at a time, in threads; each is finished in this thread, in the order they end.
+
+    The next job is made when one may begin. One that is not `ready`, given those that run, waits for one of them. With
+    one at a time there are no threads.
+    """
+    if width == 1:
+        for job in jobs:
+            ready(job, ())  # always: nothing else runs
+            work(job)
+            finish(job)
+        return
+    pool = ThreadPoolExecutor(width)
+    running: dict[Future[None], Job] = {}
+    held: Job | None = None
+    try:
+        while True:
+            while len(running) < width and (held := next(jobs, None) if held is None else held) is not None:
+                if not ready(held, running.values()):
+                    break
+                running[pool.submit(work, held)] = held
+                held = None
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                future.result()
+                finish(job)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
