@@ -32,6 +32,7 @@ COMMANDS = {  # name → file and function
     "compare": ("compare", "compare"),
     "gate": ("gate", "gate"),
     "reweigh": ("reweigh", "reweigh"),
+    "report": ("report", "report"),
     "score": ("score", "score"),
     "merge": ("merge", "merge"),
 }

@@ -1,0 +1,34 @@
+"""`automerge report`: the study as one HTML file that opens without a network."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from automerge.cli.opening import open_existing
+from automerge.cli.options import AsJson, Out, Storage, StudyName
+from automerge.report.page import page
+from automerge.study.folder import write_atomically
+
+
+def report(
+    file: Annotated[Path | None, typer.Option("-o", "--output", help="Default: report.html in the folder.")] = None,
+    study: StudyName = None,
+    out: Out = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the study as one HTML file: verdict, scores with intervals, the search, the recipe, sample answers."""
+    opened = open_existing(out, study, storage)
+    target = file or opened.folder.path / "report.html"
+    trials = len(opened.study.get_trials(deepcopy=False))
+    command = shlex.join(["automerge", "search", "CONFIG", "--budget", str(trials), "--seed", str(opened.config.seed)])
+    write_atomically(target, page(opened.study, opened.config, opened.folder, command))
+    size = target.stat().st_size
+    if as_json:
+        print(json.dumps({"file": str(target), "bytes": size}))
+    else:
+        Console().print(f"{target}: {size / 1e6:.2f} MB", highlight=False, soft_wrap=True)

@@ -1,0 +1,3 @@
+from tests.study.conftest import models
+
+__all__ = ["models"]
