@@ -28,7 +28,7 @@ from search.replay import Replay
 
 ROOT = Path(__file__).parent.parent
 LANDSCAPE, RESULTS = ROOT / "results" / "landscape" / "zoo.npz", ROOT / "results" / "search_efficiency.json"
-PEER_TRIALS, OUR_TRIALS, PROMOTION_TRIALS = 100, 100, 30  # 100: mergekit-evolve's own default
+PEER_TRIALS, OUR_TRIALS, PROMOTION_TRIALS = 100, 70, 30  # 100: mergekit-evolve's own default
 _kept: dict[str, Any] = {}
 
 

@@ -49,6 +49,20 @@ class Grid:
 
         return value
 
+    def layers_of(self) -> list[tuple[str, range]]:
+        """(label of a cell, the layers it stands for); a knot stands for those that are nearest to it."""
+        if self.groups.kind == "knots":
+            count = self.groups.count
+            edges = [round((index - 0.5) * self.n_layers / (count - 1)) for index in range(1, count)]
+            runs = list(pairwise([0, *edges, self.n_layers]))
+        else:
+            runs = self._runs()
+        return [
+            (_label(anchor, module), range(start, max(stop, start + 1)))
+            for anchor, (start, stop) in zip(self.anchors, runs, strict=True)
+            for module in self.modules
+        ]
+
     def _runs(self) -> list[tuple[int, int]]:
         count = {"whole": 1, "layers": self.n_layers}.get(self.groups.kind, self.groups.count)
         edges = [round(index * self.n_layers / count) for index in range(count + 1)]

@@ -64,6 +64,10 @@ class SearchSpace:
             tokenizer=self.config.tokenizer,
         )
 
+    def default(self, parameter: str) -> float:
+        """What the method takes where nothing is said."""
+        return _default(self.method, parameter)
+
     def uniform(self, values: Mapping[str, Value]) -> dict[str, float] | None:
         """The point where each parameter has one value in all layers and modules; None where that lies outside."""
         params = {}

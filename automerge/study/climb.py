@@ -18,7 +18,7 @@ from automerge.study.records import Record, SkillMean
 from automerge.study.tier import AGREEMENT, ENOUGH, Prediction, Tier
 from automerge.study.trial import Trial
 
-DOUBT = 2.0  # standard errors of a prediction that are left to a candidate before the tier stops it
+DOUBT = 0.5  # standard errors of a prediction that are left to a candidate before the tier stops it
 
 Read = Callable[[str], dict[str, Scores]]  # checksum → skill → search scores
 

@@ -23,7 +23,7 @@ class Crew:
         self.width = len(benches)
         self.counts: Mapping[str, tuple[int, int]] = reader.counts
         self.has_tier = reader.has_tier
-        self._reader = reader
+        self._benches, self._reader = benches, reader
         self._idle: Queue[Bench] = Queue()
         for bench in benches:
             self._idle.put(bench)
@@ -45,6 +45,11 @@ class Crew:
         finally:
             self._idle.put(bench)
 
+    def halt(self) -> None:
+        """Closes the engines, from whatever thread: whoever waits for one of them is told that it is gone."""
+        for bench in self._benches:
+            bench.engine.close()
+
     def search_scores(self, checksum: str) -> dict[str, Scores]:
         return self._reader.search_scores(checksum)
 
@@ -55,11 +60,13 @@ def run_jobs(
     work: Callable[[Job], None],
     finish: Callable[[Job], None],
     width: int,
+    halt: Callable[[], None] = lambda: None,
 ) -> None:
     """Works on up to `width` jobs at a time, in threads; each is finished in this thread, in the order they end.
 
     The next job is made when one may begin. One that is not `ready`, given those that run, waits for one of them. With
-    one at a time there are no threads.
+    one at a time there are no threads. Where something raises, `halt` is called, so that those that wait for an engine
+    end, and they are waited for: what they use may be closed afterwards.
     """
     if width == 1:
         for job in jobs:
@@ -83,5 +90,8 @@ def run_jobs(
                 job = running.pop(future)
                 future.result()
                 finish(job)
+    except BaseException:
+        halt()
+        raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=True, cancel_futures=True)

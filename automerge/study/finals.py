@@ -117,4 +117,4 @@ def _ask(bench: Candidates, proofs: Sequence[_Proof], listen: Listen) -> None:
         expected = record.checksum if record and record.checksum else None
         proof.scores = bench.attempt(proof.recipe, proof.label, "held_out", expected=expected).scores()
 
-    run_jobs(told(), lambda proof, running: True, work, lambda proof: None, bench.width)
+    run_jobs(told(), lambda proof, running: True, work, lambda proof: None, bench.width, bench.halt)

@@ -24,7 +24,7 @@ from automerge.study.crew import run_jobs
 from automerge.study.events import Began, Ended, Listen, Note, Stage
 from automerge.study.records import Record, Row, SkillMean, outside_row, study_rows, trial_row
 from automerge.study.samplers import Sampler
-from automerge.study.store import BASELINE, OUTSIDE, RECORD
+from automerge.study.store import BASELINE, OUTSIDE, RECORD, START
 from automerge.study.trial import Candidates, Trial
 
 MAX_FAILURES = 5  # candidates in a row that could not be merged or served, before the study stops
@@ -67,13 +67,22 @@ class _Job:
 class Search:
     """Drives one study. Its caller holds the study's lock. Reads of the storage are few: each costs milliseconds."""
 
-    def __init__(self, study: optuna.Study, space: SearchSpace, bench: Candidates, listen: Listen) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: SearchSpace,
+        bench: Candidates,
+        listen: Listen,
+        starts: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
+        """`starts`: points that are tried after the baselines, before anything is proposed."""
         self.study = study
         self.space = space
         self.config: SearchConfig = space.config
         self.bench = bench
         self.listen = listen
         self.baselines: list[Baseline] = baselines(space)
+        self.starts = starts or {}
         self.climb = Climb(self.config, bench.counts, bench.search_scores, tier=bench.has_tier)
         self._trials, self._seconds = 0, 0.0  # spent
         self._begun = 0  # of the trials in the budget, with those that are being tried
@@ -82,12 +91,12 @@ class Search:
     def run(self, budget: Budget) -> None:
         """Searches until the budget is spent. Raises StudyError where nothing can be merged or served any more."""
         self.sampler = Sampler.of(self.study, self.space, budget.trials, self.bench.width)
-        self._enqueue_baselines()
+        self._enqueue()
         self.listen(Stage("searching", budget.trials or 0))
         for row in self.rows():
             if row.state in ("complete", "stopped", "failed"):
                 self._count(row, restored=True)
-        run_jobs(self._jobs(budget), self._ready, self._try, self._finish, self.bench.width)
+        run_jobs(self._jobs(budget), self._ready, self._try, self._finish, self.bench.width, self.bench.halt)
 
     def _jobs(self, budget: Budget) -> Iterator["_Job"]:
         """What is to be tried, one after another, each made when there is an engine for it."""
@@ -110,11 +119,16 @@ class Search:
         """Everything tried so far: baselines outside the space, then the trials by number."""
         return study_rows(self.study)
 
-    def _enqueue_baselines(self) -> None:
-        present = {trial.user_attrs.get(BASELINE) for trial in self.study.get_trials(deepcopy=False)}
+    def _enqueue(self) -> None:
+        """Baselines that are points of the space, then the starting points; each once."""
+        attributes = [trial.user_attrs for trial in self.study.get_trials(deepcopy=False)]
+        present = {own.get(BASELINE) for own in attributes} | {own.get(START) for own in attributes}
         for baseline in self.baselines:
             if baseline.params is not None and baseline.name not in present:
                 self.study.enqueue_trial(baseline.params, user_attrs={BASELINE: baseline.name})
+        for name, point in self.starts.items():
+            if name not in present:
+                self.study.enqueue_trial(dict(point), user_attrs={START: name})
 
     def _trial_job(self, trial: optuna.Trial) -> "_Job":
         recipe = self.space.recipe(trial.params)

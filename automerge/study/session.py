@@ -21,7 +21,9 @@ from automerge.evals.store import AnswerStore
 from automerge.gate.statistics import MIN_ITEMS
 from automerge.gate.verdict import Verdict
 from automerge.merge.models import Models, open_models
+from automerge.merge.movement import movement
 from automerge.space.space import SearchSpace
+from automerge.space.starts import starts
 from automerge.study.crew import Crew
 from automerge.study.events import Block, Listen, Note
 from automerge.study.finals import prove
@@ -94,7 +96,7 @@ def run_search(
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
         folder.write_about(plan.config, [plan.models.base_ref, *plan.models.source_refs])
         with _benches(plan, folder, listen, start, study, workers) as bench:
-            search = Search(study, plan.space, bench, listen)
+            search = Search(study, plan.space, bench, listen, starts(plan.space, movement(plan.models)))
             search.run(budget)
             verdict = prove(study, plan.space, search.baselines, bench, listen)
         write_verdict(folder, verdict)

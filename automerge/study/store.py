@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage
 
 from automerge.errors import StudyError, StudyMismatch
 
-RECORD, BASELINE = "record", "baseline"  # user attributes of a trial
+RECORD, BASELINE, START = "record", "baseline", "start"  # user attributes of a trial
 IDENTITY, VERDICTS = "identity", "verdicts"  # user attributes of a study
 SAMPLER = "sampler"  # and, of a study, who proposes
 OUTSIDE = "baseline:"  # and, of baselines outside the space: baseline:<place in the order>:<name>

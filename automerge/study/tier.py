@@ -1,8 +1,9 @@
 """The cheap tier: what a skill's likelihoods say about its score, learnt from the candidates that were asked in full.
 
-For each skill, score ≈ a + b · likelihood by least squares over those candidates; a skill without a likelihood is
-predicted by its mean. So a candidate stopped at the tier is told to the sampler on the scale of all the others. How far
-predictions are off is measured on candidates left out of the fit. A tier that does not rank them is not used.
+For each skill, score ≈ a + b · likelihood + c · likelihood² by least squares over those candidates (b and c only where
+they predict unseen ones better); a skill without a likelihood is predicted by its mean. So a candidate stopped at the
+tier is told to the sampler on the scale of all the others. How far predictions are off is measured on candidates left
+out of the fit. A tier that does not rank them is not used.
 """
 
 from collections.abc import Mapping
@@ -70,12 +71,13 @@ class Tier:
         skills, errors = {}, {}
         for skill in self.skills:
             x, y = self._columns(skill)
-            a, b = _line(x, y)
-            skills[skill] = float(np.clip(a + b * cheap.get(skill, 0.0), 0.0, 1.0))
-            errors[skill] = _root_mean_square(y - _left_out(x, y))
-        truth, left_out = self._objectives()
-        value = sum(share * skills[skill] for skill, share in self._shares().items())
-        return Prediction(skills, value, _root_mean_square(truth - left_out), errors)
+            coefficients, left_out = _fit(x, y)
+            value = np.polynomial.polynomial.polyval(cheap.get(skill, 0.0) - x.mean(), coefficients)
+            skills[skill] = float(np.clip(value, 0.0, 1.0))
+            errors[skill] = _root_mean_square(y - left_out)
+        truth, unseen = self._objectives()
+        objective = sum(share * skills[skill] for skill, share in self._shares().items())
+        return Prediction(skills, objective, _root_mean_square(truth - unseen), errors)
 
     def _objectives(self) -> tuple[Vector, Vector]:
         """(true, predicted from the others) objective of every known candidate."""
@@ -83,7 +85,7 @@ class Tier:
         for skill, share in self._shares().items():
             x, y = self._columns(skill)
             truth += share * y
-            left_out += share * _left_out(x, y)
+            left_out += share * _fit(x, y)[1]
         return truth, left_out
 
     def _columns(self, skill: str) -> tuple[Vector, Vector]:
@@ -95,20 +97,26 @@ class Tier:
         return {skill: weight / total for skill, weight in self.objective.items()}
 
 
-def _line(x: Vector, y: Vector) -> tuple[float, float]:
-    """(a, b) of y ≈ a + b x; b = 0 where x does not vary."""
-    spread = float(((x - x.mean()) ** 2).sum())
-    b = float(((x - x.mean()) * (y - y.mean())).sum()) / spread if spread > 1e-12 else 0.0
-    return float(y.mean() - b * x.mean()), b
+def _fit(x: Vector, y: Vector) -> tuple[Vector, Vector]:
+    """(coefficients of y ≈ a + b x + c x², each y as the curve through the other points has it).
 
-
-def _left_out(x: Vector, y: Vector) -> Vector:
-    """Each y as the line through the other points has it: y − e ÷ (1 − h), residual e and leverage h."""
-    a, b = _line(x, y)
-    spread = float(((x - x.mean()) ** 2).sum())
-    leverage = 1 / len(x) + (((x - x.mean()) ** 2) / spread if spread > 1e-12 else 0.0)
-    found: Vector = y - (y - a - b * x) / np.maximum(1 - leverage, 1e-9)
-    return found
+    By least squares: of mean, line and parabola the one that predicts points it has not seen best. A left-out y is
+    y − e ÷ (1 − h), residual e and leverage h.
+    """
+    best: tuple[float, Vector, Vector] | None = None
+    for terms in (1, 2, 3):
+        if terms > 1 and (np.ptp(x) < 1e-9 or len(x) < 2 * terms):
+            break
+        powers = np.vander(x - x.mean(), terms, increasing=True)
+        q, r = np.linalg.qr(powers)
+        coefficients = np.linalg.solve(r, q.T @ y)
+        leverage = (q**2).sum(axis=1)
+        left_out: Vector = y - (y - powers @ coefficients) / np.maximum(1 - leverage, 1e-9)
+        error = _root_mean_square(y - left_out)
+        if best is None or error < best[0]:
+            best = error, coefficients, left_out
+    assert best is not None
+    return best[1], best[2]
 
 
 def _root_mean_square(values: Any) -> float:

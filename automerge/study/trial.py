@@ -88,6 +88,10 @@ class Candidates(Protocol):
         """Skill → scores (n,) of a candidate that was tried."""
         ...
 
+    def halt(self) -> None:
+        """Ends what is being tried, from another thread."""
+        ...
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -134,6 +138,10 @@ class Bench:
             return self._attempt(recipe, label, half, expected, watch, tier)
         except EngineLost:
             return self._attempt(recipe, label, half, expected, watch, tier)
+
+    def halt(self) -> None:
+        """Closes the engine."""
+        self.engine.close()
 
     def search_scores(self, checksum: str) -> dict[str, Scores]:
         """Skill → scores (n,) of all search items as the store has them, NaN where it has none. Asks nothing."""

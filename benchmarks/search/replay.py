@@ -94,6 +94,9 @@ class Replay:
             self.asked.append((self.tokens, checksum))
         return trial
 
+    def halt(self) -> None:
+        """Nothing runs beside it."""
+
     def search_scores(self, checksum: str) -> dict[str, Scores]:
         return {skill: self._scored[checksum].right[own] for skill, own in self._halves["search"].items()}
 

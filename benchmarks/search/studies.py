@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import optuna
 
 from automerge.config import SearchConfig, validate
+from automerge.merge.movement import Movement, movement
 from automerge.space.space import SearchSpace
+from automerge.space.starts import starts
 from automerge.study.events import Event
 from automerge.study.finals import prove
 from automerge.study.loop import Budget, Search
@@ -26,6 +29,7 @@ class Way:
     sampler: str = "auto"
     racing: bool = True
     tier: bool = True
+    starts: bool = True
     bare: bool = False
 
 
@@ -36,8 +40,9 @@ PEERS = {
 OURS = {
     "automerge": Way(),
     "automerge, tpe": Way("tpe"),
-    "automerge without the tier": Way(tier=False),
-    "automerge without racing": Way(racing=False),
+    "automerge, tpe, no tier": Way("tpe", tier=False),
+    "automerge, tpe, no racing and no tier": Way("tpe", racing=False, tier=False),
+    "automerge, tpe, no starts": Way("tpe", starts=False),
 }
 
 
@@ -80,7 +85,8 @@ def run_study(space: SearchSpace, replay: Replay, way: Way, trials: int) -> tupl
     own = SearchSpace(config, space.models)
     study = new_study()
     replay_tier = replay if way.tier else _Untiered(replay)
-    search = Search(study, own, replay_tier, quiet)
+    told = starts(own, _movement(space)) if way.starts and not way.bare else {}
+    search = Search(study, own, replay_tier, quiet, told)
     if way.bare:
         search.baselines = []
     search.run(Budget(trials=trials))
@@ -95,6 +101,11 @@ def run_study(space: SearchSpace, replay: Replay, way: Way, trials: int) -> tupl
     return curve, study, search
 
 
+@cache
+def _movement(space: SearchSpace) -> Movement:
+    return movement(space.models)
+
+
 class _Untiered:
     """The same replay without a cheap tier."""
 
@@ -102,7 +113,8 @@ class _Untiered:
     width = 1
 
     def __init__(self, replay: Replay) -> None:
-        self.counts, self.attempt, self.search_scores = replay.counts, replay.attempt, replay.search_scores
+        self.counts, self.attempt, self.halt = replay.counts, replay.attempt, replay.halt
+        self.search_scores = replay.search_scores
 
 
 def tokens_of(landscape: Landscape, space: SearchSpace, seed: int, peer_trials: int, our_trials: int) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def test_the_verdict_comes_first_and_all_parts_are_there(report: str) -> None:
 
 def test_nothing_is_fetched_and_what_models_say_is_text(report: str) -> None:
     tags = re.findall(r"<[a-z][^>]*>", report)  # what is escaped is no tag
-    assert not [tag for tag in tags if re.search(r"""(?:src|href)\s*=\s*["']?(?!data:|#)""", tag)]
+    assert not [tag for tag in tags if re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", tag)]
     assert "<script" not in report and "&lt;script&gt;" in report
     assert "url(http" not in report
 
