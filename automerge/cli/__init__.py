@@ -22,6 +22,7 @@ INTERRUPTED = 130
 _USAGE: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 COMMANDS = {  # name → file and function
+    "init": ("init", "init"),
     "search": ("search", "search"),
     "check": ("check", "check"),
     "trials": ("trials", "trials"),
