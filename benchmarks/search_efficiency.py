@@ -28,7 +28,8 @@ from search.replay import Replay
 
 ROOT = Path(__file__).parent.parent
 LANDSCAPE, RESULTS = ROOT / "results" / "landscape" / "zoo.npz", ROOT / "results" / "search_efficiency.json"
-PEER_TRIALS, OUR_TRIALS, PROMOTION_TRIALS = 100, 70, 30  # 100: mergekit-evolve's own default
+PEER_TRIALS, OUR_TRIALS, PROMOTION_TRIALS = 100, 70, 50  # 100: mergekit-evolve's own default
+SECTIONS = ("racing", "tokens", "promotion")
 _kept: dict[str, Any] = {}
 
 
@@ -57,29 +58,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=60)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--section", action="append", choices=SECTIONS, help="Only these; the others are kept.")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     count = 4 if args.quick else args.studies
     console = Console()
     began = time.perf_counter()
     _world()  # and the zoo, trained once before there are processes
-    found: dict[str, Any] = {"command": f"python benchmarks/search_efficiency.py --studies {count}"}
+    chosen = args.section or SECTIONS
+    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if args.section and RESULTS.exists() else {}
+    found["command"] = f"python benchmarks/search_efficiency.py --studies {count}"
     found["landscape"] = {"merges": len(_world()[0].points), **fidelity(LANDSCAPE, 20 if args.quick else 80)}
     console.print(found["landscape"])
-    found["racing"] = rules.measure(300 if args.quick else 4000)
-    console.print(_racing_table(found["racing"]))
+    if "racing" in chosen:
+        found["racing"] = rules.measure(300 if args.quick else 4000)
+        console.print(_racing_table(found["racing"]))
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        repetitions = list(pool.map(_tokens, range(count)))
-        found["tokens"] = studies.summary(repetitions)
-        console.print(_tokens_table(found["tokens"]))
-        outcomes = list(pool.map(_promotion, [(truth, seed) for truth in ("flat", "hill") for seed in range(count)]))
-    found["promotion"] = _promotions(outcomes)
-    console.print(found["promotion"])
+        if "tokens" in chosen:
+            found["studies"] = list(pool.map(_tokens, range(count)))
+            found["tokens"] = studies.summary(found["studies"])
+            console.print(_tokens_table(found["tokens"]))
+        if "promotion" in chosen:
+            tasks = [(truth, seed) for truth in ("flat", "hill") for seed in range(count)]
+            found["promotion"] = _promotions(list(pool.map(_promotion, tasks)))
+            console.print(found["promotion"])
     found["minutes"] = (time.perf_counter() - began) / 60
     if not args.quick:
-        RESULTS.write_text(json.dumps({**found, "studies": repetitions}) + "\n", encoding="utf-8")
+        RESULTS.write_text(json.dumps(found) + "\n", encoding="utf-8")
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps({key: value for key, value in found.items() if key != "studies"}))
 
 
 def _promotions(outcomes: list[tuple[str, str]]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def betting(differences: Array) -> int:
 
 def wilcoxon(differences: Array, **settings: Any) -> int:
     """Optuna's WilcoxonPruner, which sees the items in blocks."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize", pruner=optuna.pruners.WilcoxonPruner(**settings))
     incumbent = study.ask()
     for step in range(ITEMS):

@@ -170,16 +170,34 @@ def flat(best: Scored, seed: int) -> Any:
     return alter
 
 
-def hill(best: Scored, ahead: float, seed: int, share: float = 0.3) -> Any:
-    """Points near a place of their own are better by `ahead`; the rest falls off below the best baseline."""
+def hill(best: Scored, ahead: float, seed: int) -> Any:
+    """Points around a place of their own are better than the best baseline by `ahead`; from there it falls off evenly,
+    by `ahead` at the baseline that is nearest, which so is the best."""
+    place = np.random.default_rng(seed).uniform(0.35, 0.65, 6)
+
+    def distance(unit: Any) -> float:
+        return float(np.sqrt(np.mean((np.asarray(unit) - place) ** 2)))
+
+    nearest = min(map(distance, _BASELINES))
+    top = 0.6 * nearest
 
     def alter(checksum: str, params: Mapping[str, float], scored: Scored) -> Scored:
-        place = np.random.default_rng(seed).uniform(0.35, 0.65, len(params))
-        unit = np.array(list(params.values())) / np.array([1.5 if n.startswith("weight") else 0.9 for n in params])
-        distance = float(np.sqrt(np.mean((unit - place) ** 2)))
-        return _drawn(best, ahead if distance < share else ahead - 0.6 * (distance - share), seed, checksum)
+        unit = [value / (1.5 if name.startswith("weight") else 0.9) for name, value in params.items()]
+        shift = ahead * (1 - max(distance(unit) - top, 0.0) / (nearest - top))
+        return _drawn(best, max(shift, -0.2), seed, checksum)
 
     return alter
+
+
+_W = 1 / 1.5  # weight 1 as a share of its range
+_BASELINES = [
+    [0, 0, 0, 0, 0, 0],
+    *([_W * (source == own) for own in range(3)] + [0, 0, 0] for source in range(3)),
+    [_W / 3] * 3 + [0, 0, 0],
+    [_W] * 3 + [0, 0, 0],
+    [_W] * 3 + [0.5 / 0.9] * 3,
+    [_W] * 3 + [1, 1, 1],
+]
 
 
 def _drawn(best: Scored, shift: float, seed: int, checksum: str) -> Scored:
