@@ -430,8 +430,11 @@ def load_search(use: str) -> SearchConfig:
         if path.suffix in (".yaml", ".yml") or path.parent != Path():
             raise ConfigError("no such file", where=use)
         path = find_shipped("search_spaces", use)
-    config = validate(SearchConfig, read_yaml(path), str(path))
-    folder = path.resolve().parent
+    return located(validate(SearchConfig, read_yaml(path), str(path)), path.resolve().parent)
+
+
+def located(config: SearchConfig, folder: Path) -> SearchConfig:
+    """The config with its model paths made absolute, from the folder where relative ones start."""
     return config.model_copy(
         update={
             "folder": folder,

@@ -28,7 +28,7 @@ from search.replay import Replay
 
 ROOT = Path(__file__).parent.parent
 LANDSCAPE, RESULTS = ROOT / "results" / "landscape" / "zoo.npz", ROOT / "results" / "search_efficiency.json"
-PEER_TRIALS, OUR_TRIALS, PROMOTION_TRIALS = 100, 70, 50  # 100: mergekit-evolve's own default
+PEER_TRIALS, OUR_TRIALS, PROMOTION_TRIALS = 100, 50, 40  # 100: mergekit-evolve's own default
 SECTIONS = ("racing", "tokens", "promotion")
 _kept: dict[str, Any] = {}
 
@@ -65,6 +65,11 @@ def main() -> None:
     console = Console()
     began = time.perf_counter()
     _world()  # and the zoo, trained once before there are processes
+
+    def keep(found: dict[str, Any]) -> None:
+        if not args.quick:
+            RESULTS.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
     chosen = args.section or SECTIONS
     found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if args.section and RESULTS.exists() else {}
     found["command"] = f"python benchmarks/search_efficiency.py --studies {count}"
@@ -73,18 +78,19 @@ def main() -> None:
     if "racing" in chosen:
         found["racing"] = rules.measure(300 if args.quick else 4000)
         console.print(_racing_table(found["racing"]))
+        keep(found)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         if "tokens" in chosen:
             found["studies"] = list(pool.map(_tokens, range(count)))
             found["tokens"] = studies.summary(found["studies"])
             console.print(_tokens_table(found["tokens"]))
+            keep(found)
         if "promotion" in chosen:
             tasks = [(truth, seed) for truth in ("flat", "hill") for seed in range(count)]
             found["promotion"] = _promotions(list(pool.map(_promotion, tasks)))
             console.print(found["promotion"])
     found["minutes"] = (time.perf_counter() - began) / 60
-    if not args.quick:
-        RESULTS.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    keep(found)
     if args.json:
         print(json.dumps({key: value for key, value in found.items() if key != "studies"}))
 

@@ -10,7 +10,7 @@ import automerge
 
 PACKAGE = Path(automerge.__file__).parent
 # Left to right: a stage sees only those before it. `python -m automerge` sees the last.
-ORDER = tuple("errors records config recipe merge space engine evals gate study export report zoo cli".split(" "))  # noqa: SIM905
+ORDER = tuple("errors records config recipe merge space engine evals gate study export report zoo api cli".split(" "))  # noqa: SIM905
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 

@@ -101,7 +101,16 @@ def test_a_tier_that_says_nothing_is_dropped(
     assert not rows[-1].record.likelihoods and rows[0].record.likelihoods  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "nsga2", "nsga3", "random", "qmc"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "tpe",
+        "gp",
+        "cmaes",
+        "qmc",
+        *(pytest.param(name, marks=pytest.mark.full) for name in ("nsga2", "nsga3", "random")),
+    ],
+)
 def test_an_interrupted_study_ends_as_an_uninterrupted_one_with_every_sampler(
     small_blocks: Path, tmp_path: Path, sampler: str
 ) -> None:
@@ -112,7 +121,7 @@ def test_an_interrupted_study_ends_as_an_uninterrupted_one_with_every_sampler(
         ("name: tpe", f"name: {sampler}, startup: 9"),
     )
     verdict, rows, _ = run(small_blocks, tmp_path / "whole", 16)
-    for blocks in (5, 333, 390):
+    for blocks in (5, 390):
         with pytest.raises(Killed):
             run(small_blocks, tmp_path / "cut", 16, killing(blocks))
     again, cut, _ = run(small_blocks, tmp_path / "cut", 16)
