@@ -73,3 +73,16 @@ def test_what_was_not_promoted_is_not_exported(config: Path, tmp_path: Path) -> 
     assert isinstance(found, api.Found)
     with pytest.raises(StudyError, match="nothing to export"):
         found.export(tmp_path / "merge")
+
+
+def test_the_pages_examples_run(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
+    for file in config.parent.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "world.yaml").rename(tmp_path / "automerge.yaml")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in page.split("```python\n")[1:]:
+        exec(compile(block.split("```")[0], "docs/python.md", "exec"), names)
+    assert "results" in names and (tmp_path / "my-merge-again").is_dir()
