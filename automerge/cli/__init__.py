@@ -34,6 +34,7 @@ COMMANDS = {  # name → file and function
     "gate": ("gate", "gate"),
     "reweigh": ("reweigh", "reweigh"),
     "report": ("report", "report"),
+    "dashboard": ("dashboard", "dashboard"),
     "score": ("score", "score"),
     "merge": ("merge", "merge"),
 }

@@ -32,6 +32,11 @@ class _Known:
     means: dict[str, float]
     objective: float = 0.0
 
+    @property
+    def rank(self) -> tuple[float, str]:
+        """Among equals the name decides, not who came first."""
+        return self.objective, self.label
+
 
 class Climb:
     """One study's memory of what a new candidate has to beat."""
@@ -46,21 +51,25 @@ class Climb:
         self._references: dict[str, _Known] = {}
         self._scores: dict[str, dict[str, Scores]] = {}  # by checksum, of those that are compared with
 
-    def learn(self, label: str, record: Record, *, baseline: bool) -> str | None:
-        """Takes in a finished candidate; failed and stopped ones teach nothing. Returns news of the tier, or None."""
+    def learn(self, label: str, record: Record, *, baseline: bool) -> None:
+        """Takes in a finished candidate, in whatever order; failed and stopped ones teach nothing."""
         if record.error or record.stopped:
-            return None
+            return
         if baseline:
             self.refer(label, record.checksum, record.skills)
         known = _Known(label, record.checksum, {s: found.mean for s, found in record.skills.items()}, record.objective)
-        if record.feasible and (self._best is None or known.objective > self._best.objective):
+        if record.feasible and (self._best is None or known.rank > self._best.rank):
             self._best = known
-        if not self.asks_tier or not record.likelihoods:
-            return None
-        assert self.tier is not None
-        self.tier.learn(record.likelihoods, known.means)
-        agreement = self.tier.agreement()
-        if agreement is None:
+        if self.tier is not None:
+            if record.likelihoods:
+                self.tier.learn(label, record.likelihoods, known.means)
+            else:
+                self.tier = None  # it was dropped before this one was asked
+
+    def settle(self) -> str | None:
+        """After what was learnt: drops a tier that does not rank. Returns news of the tier, or None."""
+        agreement = self.tier.agreement() if self.tier is not None else None
+        if self.tier is None or agreement is None:
             return None
         told = (
             f"the likelihood tier ranks {self.tier.known} candidates as their scores do to {agreement:+.2f} (Spearman)"

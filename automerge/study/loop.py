@@ -96,6 +96,7 @@ class Search:
         for row in self.rows():
             if row.state in ("complete", "stopped", "failed"):
                 self._count(row, restored=True)
+        self.climb.settle()  # once: the order of the rows is not that in which they were tried
         run_jobs(self._jobs(budget), self._ready, self._try, self._finish, self.bench.width, self.bench.halt)
 
     def _jobs(self, budget: Budget) -> Iterator["_Job"]:
@@ -218,8 +219,9 @@ class Search:
         self._trials += 1
         self._failures = self._failures + 1 if row.state == "failed" else 0
         self._seconds += row.record.seconds["total"] / self.bench.width if row.record else 0.0
-        note = self.climb.learn(row.label, row.record, baseline=row.is_baseline) if row.record else None
-        if note and not restored:
+        if row.record:
+            self.climb.learn(row.label, row.record, baseline=row.is_baseline)
+        if not restored and (note := self.climb.settle()):
             self.listen(Note(note))
         self.listen(Ended(row, self._trials, self._seconds, restored))
         if self._failures >= MAX_FAILURES and not restored:

@@ -36,21 +36,19 @@ class Tier:
 
     skills: tuple[str, ...]
     objective: Mapping[str, float]
-    _cheap: list[Means] = field(default_factory=list)
-    _full: list[Means] = field(default_factory=list)
+    _known: dict[str, tuple[Means, Means]] = field(default_factory=dict)  # by name, so in no order of their own
 
-    def learn(self, cheap: Means, full: Means) -> None:
+    def learn(self, name: str, cheap: Means, full: Means) -> None:
         """Adds a candidate that was asked in full: mean likelihoods, and mean scores, by skill."""
-        self._cheap.append(cheap)
-        self._full.append(full)
+        self._known[name] = cheap, full
 
     def snapshot(self) -> "Tier":
         """What is known now, and stays so."""
-        return replace(self, _cheap=list(self._cheap), _full=list(self._full))
+        return replace(self, _known=dict(self._known))
 
     @property
     def known(self) -> int:
-        return len(self._full)
+        return len(self._known)
 
     def agreement(self) -> float | None:
         """Spearman's correlation of the objective with its prediction by the other candidates; None: too few yet."""
@@ -89,8 +87,8 @@ class Tier:
         return truth, left_out
 
     def _columns(self, skill: str) -> tuple[Vector, Vector]:
-        x = np.array([means.get(skill, 0.0) for means in self._cheap])
-        return x, np.array([means[skill] for means in self._full])
+        pairs = [self._known[name] for name in sorted(self._known)]
+        return np.array([cheap.get(skill, 0.0) for cheap, _ in pairs]), np.array([full[skill] for _, full in pairs])
 
     def _shares(self) -> dict[str, float]:
         total = sum(self.objective.values())

@@ -11,7 +11,7 @@ def taught(slope: float, noise: float, count: int = 20, *, seed: int = 0) -> Tie
     tier = Tier(("math", "writing"), {"math": 1.0, "writing": 1.0})
     for like in random.uniform(0.1, 0.5, count):
         score = float(np.clip(0.1 + slope * like + random.normal(0, noise), 0, 1))
-        tier.learn({"math": float(like)}, {"math": score, "writing": 0.5 + float(random.normal(0, 0.01))})
+        tier.learn(str(like), {"math": float(like)}, {"math": score, "writing": 0.5 + float(random.normal(0, 0.01))})
     return tier
 
 
@@ -40,3 +40,17 @@ def test_nothing_is_predicted_from_few() -> None:
 def test_predictions_stay_within_scores() -> None:
     found = taught(1.5, 0.01).predict({"math": 5.0})
     assert found is not None and found.skills["math"] == 1.0
+
+
+def test_the_order_of_learning_does_not_matter() -> None:
+    random = np.random.default_rng(5)
+    seen = [
+        (str(n), {"math": x}, {"math": x * 1.1 + e, "writing": e})
+        for n, (x, e) in enumerate(random.uniform(0, 0.4, (12, 2)))
+    ]
+    tiers = [Tier(("math", "writing"), {"math": 1.0, "writing": 1.0}) for _ in range(2)]
+    for name, cheap, full in seen:
+        tiers[0].learn(name, cheap, full)
+    for name, cheap, full in reversed(seen):
+        tiers[1].learn(name, cheap, full)
+    assert tiers[0].predict({"math": 0.3}) == tiers[1].predict({"math": 0.3})
