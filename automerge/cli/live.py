@@ -190,10 +190,10 @@ class PlainLines:
             return f"{head}: failed: {row.record.error if row.record else ''}"
         scores = ", ".join(f"{name} {skill.mean:.4f}" for name, skill in row.record.skills.items())
         best = f"best {state.best.value:.4f} ({state.best.label})" if state.best else "best: none meets the gates"
-        if row.state == "stopped":
-            return f"{head}: stopped: {row.record.stopped}; {row.record.seconds['total']:.1f} s; {state.left} left"
-        gates = gate_text(row.record.violations).plain
         kept = "restored" if event.restored else f"{row.record.seconds['total']:.1f} s"
+        if row.state == "stopped":
+            return f"{head}: stopped: {row.record.stopped}; {kept}; {state.left} left"
+        gates = gate_text(row.record.violations).plain
         return f"{head}: {row.value:.4f} = {scores}; gates {gates}; {kept}; {best}; {state.left} left"
 
     def _print(self, text: str) -> None:

@@ -135,13 +135,13 @@ def _benches(
         engines = _started(start_one, workers, stack)
         for engine in engines:
             hold_identity(study, {"engine.fingerprint": engine.fingerprint})
-        if start is None:
-            tell("engine: {} ({})".format(*chosen_engine(config)) + (f", {workers} of them" if workers > 1 else ""))
 
         def bench(engine: Engine) -> Bench:
             return Bench(engine, plan.skills, plan.tier, stack.enter_context(AnswerStore(folder.answers)), on_block)
 
         benches = [bench(engine) for engine in engines]
+        if start is None:
+            tell("engine: {} ({})".format(*chosen_engine(config)) + (f", {workers} of them" if workers > 1 else ""))
         yield benches[0] if workers == 1 else Crew(benches, reader=bench(engines[0]))
 
 

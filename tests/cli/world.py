@@ -39,6 +39,7 @@ skills:
 objective: {{recall: 1, say: 2}}
 gates:
   - {{skill: say, no_worse_than: base, margin: 5%}}
+racing: {racing}
 """
 
 SKILL = """
@@ -84,7 +85,15 @@ def make_models(folder: Path, hidden: int = 32) -> Path:
     return folder
 
 
-def make_world(folder: Path, models: Path, *, low: float = 0.0, high: float = 1.2, items: str = "teacher") -> Path:
+def make_world(
+    folder: Path,
+    models: Path,
+    *,
+    low: float = 0.0,
+    high: float = 1.2,
+    items: str = "teacher",
+    racing: bool = False,
+) -> Path:
     """Writes the skills, their items and the config; returns the config's path.
 
     Around 0.6 every proposal is near the teacher. `items="base"` has the answers of the base instead, which no merge
@@ -96,7 +105,7 @@ def make_world(folder: Path, models: Path, *, low: float = 0.0, high: float = 1.
         (folder / f"{name}.yaml").write_text(text)
     write_items(folder / f"{items}.jsonl", models / f"{items}.rows")
     config = folder / "world.yaml"
-    config.write_text(CONFIG.format(models=models, low=low, high=high, items=items))
+    config.write_text(CONFIG.format(models=models, low=low, high=high, items=items, racing=str(racing).lower()))
     return config
 
 

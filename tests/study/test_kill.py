@@ -99,7 +99,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def place_in(shared: Path, name: str) -> Place:
     # A wide space: base, sources and averages are trials; the two DARE baselines stand apart.
-    return Place(shared / name, make_world(shared / name, shared / "models"))
+    return Place(shared / name, make_world(shared / name, shared / "models", racing=True))
 
 
 @pytest.fixture(scope="module")
