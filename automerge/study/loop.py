@@ -91,7 +91,7 @@ class Search:
     def run(self, budget: Budget) -> None:
         """Searches until the budget is spent. Raises StudyError where nothing can be merged or served any more."""
         self.sampler = Sampler.of(self.study, self.space, budget.trials, self.bench.width)
-        self._enqueue()
+        self._enqueue(BASELINE, {b.name: b.params for b in self.baselines if b.params is not None})
         self.listen(Stage("searching", budget.trials or 0))
         for row in self.rows():
             if row.state in ("complete", "stopped", "failed"):
@@ -113,6 +113,8 @@ class Search:
                 yield self._begin(_Job(baseline.recipe, baseline.name, True, key=key))
             elif baseline.name in waiting:
                 yield self._trial_job(self.sampler.propose())  # enqueued in this order
+        if not self._spent(budget):
+            self._enqueue(START, self.starts)
         while not self._spent(budget):
             yield self._trial_job(self.sampler.propose())
 
@@ -120,16 +122,12 @@ class Search:
         """Everything tried so far: baselines outside the space, then the trials by number."""
         return study_rows(self.study)
 
-    def _enqueue(self) -> None:
-        """Baselines that are points of the space, then the starting points; each once."""
-        attributes = [trial.user_attrs for trial in self.study.get_trials(deepcopy=False)]
-        present = {own.get(BASELINE) for own in attributes} | {own.get(START) for own in attributes}
-        for baseline in self.baselines:
-            if baseline.params is not None and baseline.name not in present:
-                self.study.enqueue_trial(baseline.params, user_attrs={BASELINE: baseline.name})
-        for name, point in self.starts.items():
+    def _enqueue(self, attribute: str, points: Mapping[str, Mapping[str, float]]) -> None:
+        """Has these points tried next, in this order, each once in the study: `attribute` marks them by name."""
+        present = {trial.user_attrs.get(attribute) for trial in self.study.get_trials(deepcopy=False)}
+        for name, point in points.items():
             if name not in present:
-                self.study.enqueue_trial(dict(point), user_attrs={START: name})
+                self.study.enqueue_trial(dict(point), user_attrs={attribute: name})
 
     def _trial_job(self, trial: optuna.Trial) -> "_Job":
         recipe = self.space.recipe(trial.params)
