@@ -36,8 +36,9 @@ def test_every_dependency_has_its_reason() -> None:
 
 def test_every_import_is_a_dependency() -> None:
     own = {"ruamel.yaml": "ruamel", "huggingface-hub": "huggingface_hub", "lm-eval": "lm_eval"}
+    own["optuna-dashboard"] = "optuna_dashboard"
     extras = PROJECT["optional-dependencies"]
-    needed = PROJECT["dependencies"] + extras["gpu"] + extras["vllm"] + extras["lm-eval"]
+    needed = PROJECT["dependencies"] + extras["gpu"] + extras["vllm"] + extras["lm-eval"] + extras["dashboard"]
     declared = {own.get(name_of(text), name_of(text)) for text in needed} | {"automerge"}
     declared |= {"pydantic_core", "tokenizers"}  # parts of pydantic and transformers, which pin them
     found = set()
