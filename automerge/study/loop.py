@@ -113,8 +113,9 @@ class Search:
                 yield self._begin(_Job(baseline.recipe, baseline.name, True, key=key))
             elif baseline.name in waiting:
                 yield self._trial_job(self.sampler.propose())  # enqueued in this order
-        if not self._spent(budget):
-            self._enqueue(START, self.starts)
+        for name, point in self.starts.items():
+            if not self._spent(budget) and self._enqueue(START, {name: point}):
+                yield self._trial_job(self.sampler.propose())
         while not self._spent(budget):
             yield self._trial_job(self.sampler.propose())
 
@@ -122,12 +123,14 @@ class Search:
         """Everything tried so far: baselines outside the space, then the trials by number."""
         return study_rows(self.study)
 
-    def _enqueue(self, attribute: str, points: Mapping[str, Mapping[str, float]]) -> None:
-        """Has these points tried next, in this order, each once in the study: `attribute` marks them by name."""
+    def _enqueue(self, attribute: str, points: Mapping[str, Mapping[str, float]]) -> bool:
+        """Has these points tried next, in this order, each once in the study: `attribute` marks them by name. Whether
+        there was a new one."""
         present = {trial.user_attrs.get(attribute) for trial in self.study.get_trials(deepcopy=False)}
-        for name, point in points.items():
-            if name not in present:
-                self.study.enqueue_trial(dict(point), user_attrs={attribute: name})
+        new = [name for name in points if name not in present]
+        for name in new:
+            self.study.enqueue_trial(dict(points[name]), user_attrs={attribute: name})
+        return bool(new)
 
     def _trial_job(self, trial: optuna.Trial) -> "_Job":
         recipe = self.space.recipe(trial.params)
