@@ -9,14 +9,13 @@ found.export("my-merge")
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
-from automerge import __version__
 from automerge.config import EngineConfig, SearchConfig, load_search, located, validate
 from automerge.errors import StudyError
 from automerge.evals.loaded import Half, named_skills
@@ -24,12 +23,9 @@ from automerge.evals.models import evaluate_model
 from automerge.evals.store import AnswerStore
 from automerge.export.checkpoint import write_checkpoint
 from automerge.gate.verdict import Verdict
-from automerge.merge.mergekit.read import read_mergekit
-from automerge.merge.mergekit.schema import is_mergekit
-from automerge.merge.models import models_of
-from automerge.recipe import parse_recipe, read_recipe
+from automerge.merge.described import read_described
 from automerge.records import Applied, ItemResult
-from automerge.report.card import model_card
+from automerge.report.candidate import write_candidate
 from automerge.report.page import page
 from automerge.study.events import Began, Ended, Event, Listen, Stage
 from automerge.study.folder import StudyFolder
@@ -65,17 +61,7 @@ class Found:
         row = next((row for row in self.trials if row.label == label), None)
         if row is None or row.record is None or row.record.error:
             raise StudyError(f"no candidate {label!r} with scores")
-        recipe = parse_recipe(row.record.recipe)
-        card = model_card(Path(out).name, label, recipe, row.record, self.verdict, __version__)
-        about = self.folder.read_about()
-        return write_checkpoint(
-            recipe,
-            models_of(recipe),
-            Path(out),
-            expected_checksum=row.record.checksum,
-            provenance={**about, "candidate": label, "verdict": self.verdict.outcome},
-            extra_files={"README.md": card},
-        )
+        return write_candidate(Path(out), label, row.record, self.verdict, self.folder)
 
     def report(self) -> str:
         """The HTML page of `automerge report`."""
@@ -110,20 +96,16 @@ def search(
     folder = StudyFolder(Path(out) if out is not None else Path("results") / loaded.name)
     plan = make_plan(loaded)
     spend = Budget(seconds=seconds) if seconds is not None else Budget(trials=budget)
-    with _bar(spend) if listen is None else _given(listen) as told:
+    with _bar(spend) if listen is None else nullcontext(listen) as told:
         verdict = run_search(plan, folder, spend, told, storage=storage, workers=workers)
     return Found(loaded, folder, storage or folder.storage, verdict)
 
 
-def merge(recipe: str | Path, out: str | Path, *, seed: int = 0) -> Applied:
+def merge(recipe: str | Path, out: str | Path, *, seed: int | None = None) -> Applied:
     """Writes the checkpoint of a recipe.json, or of mergekit's YAML (`seed`: of its random drops). Raises
     AutomergeError."""
-    path = Path(recipe)
-    if is_mergekit(path):
-        read = read_mergekit(path, seed=seed)
-        return write_checkpoint(read.recipe, read.models, Path(out), expected_checksum=None)
-    parsed = read_recipe(path)
-    return write_checkpoint(parsed, models_of(parsed), Path(out), expected_checksum=None)
+    read = read_described(Path(recipe), seed)
+    return write_checkpoint(read.recipe, read.models, Path(out), expected_checksum=None)
 
 
 def evaluate(
@@ -141,11 +123,6 @@ def evaluate(
     serving = validate(EngineConfig, {"name": engine}, "engine")
     with AnswerStore(Path(answers) if answers is not None else None) as store:
         return {str(model): evaluate_model(str(model), base, loaded, half, store, serving) for model in models}
-
-
-@contextmanager
-def _given(listen: Listen) -> Iterator[Listen]:
-    yield listen
 
 
 @contextmanager

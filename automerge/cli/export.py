@@ -7,14 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from automerge import __version__
 from automerge.cli.opening import open_existing
 from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.cli.show import find_row
-from automerge.export.checkpoint import write_checkpoint
-from automerge.merge.models import models_of
-from automerge.recipe import parse_recipe
-from automerge.report.card import model_card
+from automerge.report.candidate import write_candidate
 from automerge.study.finals import last_verdict
 from automerge.study.records import study_rows
 
@@ -43,17 +39,7 @@ def export(
             return NOT_PROMOTED
         trial = verdict.winner.removeprefix("trial ")
     row, record = find_row(study_rows(opened.study), trial)
-    recipe = parse_recipe(record.recipe)
-    card = model_card(folder.name, row.label, recipe, record, verdict, __version__)
-    about = opened.folder.read_about()
-    written = write_checkpoint(
-        recipe,
-        models_of(recipe),
-        folder,
-        expected_checksum=record.checksum,
-        provenance={**about, "candidate": row.label, "verdict": verdict.outcome if verdict else None},
-        extra_files={"README.md": card},
-    )
+    written = write_candidate(folder, row.label, record, verdict, opened.folder)
     if as_json:
         summary = {"out": str(folder), "trial": row.label, "checksum": written.checksum, "bytes": written.bytes}
         print(json.dumps({**summary, "seconds": written.seconds}))

@@ -8,12 +8,8 @@ import typer
 from rich.console import Console
 
 from automerge.cli.options import AsJson
-from automerge.errors import ConfigError
 from automerge.export.checkpoint import write_checkpoint
-from automerge.merge.mergekit.read import Imported, read_mergekit
-from automerge.merge.mergekit.schema import is_mergekit
-from automerge.merge.models import models_of
-from automerge.recipe import read_recipe
+from automerge.merge.described import read_described
 
 
 def merge(
@@ -23,7 +19,7 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Merge a recipe's models, or those of a mergekit config, into a checkpoint."""
-    read = _read(recipe, seed)
+    read = read_described(recipe, seed)
     for note in read.notes:
         Console(stderr=True).print(f"{recipe}: {note}", highlight=False, markup=False)
     written = write_checkpoint(read.recipe, read.models, out, expected_checksum=None)
@@ -35,12 +31,3 @@ def merge(
         )
     else:
         Console().print(f"{out}: {written.bytes / 1e6:.1f} MB in {written.seconds:.1f} s, checksum {written.checksum}")
-
-
-def _read(path: Path, seed: int | None) -> Imported:
-    if is_mergekit(path):
-        return read_mergekit(path, seed=seed or 0)
-    recipe = read_recipe(path)
-    if seed is not None:
-        raise ConfigError(f"--seed is for mergekit's YAML; this recipe's seed is {recipe.seed}", where=str(path))
-    return Imported(recipe, models_of(recipe), ())

@@ -13,7 +13,7 @@ from automerge.evals.store import AnswerStore
 from automerge.gate.statistics import MIN_ITEMS, difference
 from automerge.records import Interval
 from automerge.report.tables import plain_table
-from automerge.study.records import Row, study_rows
+from automerge.study.records import Row, objective_of, study_rows
 from automerge.study.stored_scores import stored_scores
 
 SHOWN = 12
@@ -82,7 +82,7 @@ def parse_weights(text: str, skills: list[str]) -> dict[str, float]:
 
 def _value(row: Row, weights: dict[str, float]) -> float:
     assert row.record is not None
-    return sum(w * row.record.skills[skill].mean for skill, w in weights.items()) / sum(weights.values())
+    return objective_of(row.record.skills, weights)
 
 
 def _difference(store: AnswerStore, best: Row, row: Row, weights: dict[str, float], seed: int) -> Interval | None:

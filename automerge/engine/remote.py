@@ -82,11 +82,6 @@ class RemoteEngine:
         self._closed = True
         self._stop()
 
-    @property
-    def pid(self) -> int | None:
-        """Of its process, where there is one."""
-        return self._child.pid if self._child is not None else None
-
     def _start(self) -> str:
         self._child = Child(HOST, self._log, self._environment)
         config = self._config.model_dump()

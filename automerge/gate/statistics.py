@@ -33,7 +33,7 @@ def mean(scores: Scores) -> float:
 
 def weighted_mean(scores: Mapping[str, Scores], weights: Mapping[str, float]) -> float:
     """The objective: Σ w_s · mean_s, the weights made to sum to 1."""
-    return sum(share * mean(scores[skill]) for skill, share in _shares(weights).items())
+    return sum(share * mean(scores[skill]) for skill, share in shares(weights).items())
 
 
 def difference(
@@ -49,10 +49,9 @@ def difference(
     The interval is the percentile bootstrap (Efron and Tibshirani 1993, ch. 13), items resampled within each skill.
     Items that either side leaves unscored drop out. Raises SkillError for a skill with fewer than MIN_ITEMS pairs.
     """
-    shares = _shares(weights)
-    pairs = [_differences(skill, a[skill], b[skill]) for skill in shares]
-    factors = list(shares.values())
-    return _interval(pairs, factors, confidence, seed)
+    factors = shares(weights)
+    pairs = [_differences(skill, a[skill], b[skill]) for skill in factors]
+    return _interval(pairs, list(factors.values()), confidence, seed)
 
 
 def score_interval(
@@ -70,7 +69,8 @@ def items_for(interval: Interval, distance: float) -> int:
     return int(np.ceil(interval.n * (half / max(distance, 1e-9)) ** 2))
 
 
-def _shares(weights: Mapping[str, float]) -> dict[str, float]:
+def shares(weights: Mapping[str, float]) -> dict[str, float]:
+    """The weights made to sum to 1."""
     total = sum(weights.values())
     return {skill: weight / total for skill, weight in weights.items()}
 

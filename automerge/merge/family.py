@@ -14,7 +14,7 @@ from automerge.merge.layout import place_of
 from automerge.merge.models import open_models
 from automerge.merge.movement import Movement, movement
 from automerge.merge.sources.checkpoint import Checkpoint
-from automerge.merge.sources.folder import is_adapter, read_json
+from automerge.merge.sources.folder import ADAPTER_CONFIG, is_adapter, read_json
 from automerge.merge.sources.locate import locate
 
 APART = 0.5  # a source that moved by more of the base's length is hardly a fine-tune of it
@@ -96,7 +96,7 @@ def family_of(models: Sequence[str], base: str | None = None) -> Family:
 def _said_by_adapters(folders: dict[str, Path], full: Sequence[str]) -> str | None:
     """The full checkpoint that the adapters name, if they name one, and the same."""
     named = {
-        str(read_json(folder / "adapter_config.json").get("base_model_name_or_path"))
+        str(read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path"))
         for model, folder in folders.items()
         if model not in full
     }

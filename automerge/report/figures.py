@@ -3,12 +3,11 @@
 Ink (text, axes, grid) is `currentColor`, so that a chart is read on a light page as on a dark one.
 """
 
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from automerge.report.radar import COLOURS
+from automerge.report.radar import COLOURS, svg_of
 
 INK = "#010203"  # drawn with, then replaced by the page's own colour of text
 _RC: Any = {
@@ -145,6 +144,4 @@ def _figure(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
     with matplotlib.rc_context(_RC):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
-    return on_page(text.getvalue())
+        return on_page(svg_of(figure))

@@ -22,7 +22,6 @@ from automerge.study.finals import last_verdict, pareto_front
 from automerge.study.folder import StudyFolder
 from automerge.study.records import Record, Row, study_rows
 
-SAMPLES = 3  # items shown a skill
 LONGEST = 1500  # characters of a prompt or an answer shown
 IMPORTANCE_FROM = 12  # trials, below which importance says nothing
 
@@ -215,15 +214,14 @@ def _samples(
             }
             ours, base = asked.get(leading.label, {}), asked.get("base", {})
             items = sorted(ours.keys() & base.keys(), key=lambda item: (-_apart(ours[item], base[item]), item))
-            # of what changed, the best and the worst, and one between
-            chosen = dict.fromkeys([*items[:2], *items[-1:]])
+            chosen = dict.fromkeys([*items[:2], *items[-1:]])  # the two that gained most, and what lost most
             found[skill] = [
                 Sample(
                     item,
                     _cut(ours[item].prompt),
                     [(label, _cut(a[item].answer), _score(a[item])) for label, a in asked.items() if item in a],
                 )
-                for item in list(chosen)[:SAMPLES]
+                for item in chosen
             ]
     return {skill: samples for skill, samples in found.items() if samples}
 

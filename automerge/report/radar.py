@@ -34,6 +34,11 @@ def radar(axes: Sequence[str], models: Mapping[str, Sequence[float | None]], *, 
         plot.set_ylim(0, most)
         plot.spines["polar"].set_visible(False)
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+        return svg_of(figure)
+
+
+def svg_of(figure: Any) -> str:
+    """A figure of matplotlib's, without date and without ground."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
     return text.getvalue()

@@ -46,7 +46,9 @@ class Climb:
         self.config = config
         self._counts, self._read = counts, read
         self._race = Race(config.weights, config.gates)
-        self.tier = Tier(tuple(counts), config.weights) if tier else None
+        self._stops = config.racing and not config.objectives  # of several objectives there is no one incumbent
+        # Nobody is asked for likelihoods that would stop nobody.
+        self.tier = Tier(tuple(counts), config.weights) if tier and self._stops else None
         self._best: _Known | None = None
         self._references: dict[str, _Known] = {}
         self._scores: dict[str, dict[str, Scores]] = {}  # by checksum, of those that are compared with
@@ -89,11 +91,8 @@ class Climb:
         return self.tier is not None
 
     def watch(self) -> "Watching | None":
-        """What watches the next candidate; None while there is nothing to compare it with. With several objectives
-        there is no one incumbent, so nothing is stopped."""
-        if self._best is None or not self.config.racing or self.config.objectives:
-            return None
-        return Watching(self, self._best)
+        """What watches the next candidate; None while there is nothing to compare it with, or nothing is stopped."""
+        return Watching(self, self._best) if self._best is not None and self._stops else None
 
     def scores_of(self, known: _Known) -> dict[str, Scores]:
         if known.checksum not in self._scores:

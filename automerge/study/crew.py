@@ -8,10 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from queue import Queue
 from typing import TypeVar
 
-from automerge.evals.loaded import Half
 from automerge.gate.statistics import Scores
-from automerge.recipe import Recipe
-from automerge.study.trial import Bench, Trial, Watch
+from automerge.study.trial import Attempt, Bench, Trial
 
 Job = TypeVar("Job")
 
@@ -28,20 +26,11 @@ class Crew:
         for bench in benches:
             self._idle.put(bench)
 
-    def attempt(
-        self,
-        recipe: Recipe,
-        label: str,
-        half: Half,
-        *,
-        expected: str | None = None,
-        watch: Watch | None = None,
-        tier: bool = False,
-    ) -> Trial:
+    def attempt(self, asked: Attempt) -> Trial:
         """By the bench that is idle first. May be called from several threads."""
         bench = self._idle.get()
         try:
-            return bench.attempt(recipe, label, half, expected=expected, watch=watch, tier=tier)
+            return bench.attempt(asked)
         finally:
             self._idle.put(bench)
 

@@ -16,7 +16,7 @@ from automerge.study.crew import run_jobs
 from automerge.study.events import Began, Judgement, Listen, Stage
 from automerge.study.records import Row, study_rows
 from automerge.study.store import VERDICTS
-from automerge.study.trial import Candidates
+from automerge.study.trial import Attempt, Candidates
 
 
 def candidates(rows: list[Row], count: int, objectives: Sequence[str] = ()) -> list[Row]:
@@ -54,7 +54,7 @@ def prove(
 ) -> Verdict:
     """The verdict for the study as it stands. One made for the same trials is returned again, nothing asked anew."""
     rows = study_rows(study)
-    finished = sum(row.state in ("complete", "stopped", "failed") for row in rows)
+    finished = sum(row.finished for row in rows)
     past: list[dict[str, object]] = json.loads(study.user_attrs.get(VERDICTS, "[]"))
     if past and past[-1]["finished"] == finished:
         verdict = from_json(Verdict, json.dumps(past[-1]["verdict"]))
@@ -115,6 +115,6 @@ def _ask(bench: Candidates, proofs: Sequence[_Proof], listen: Listen) -> None:
     def work(proof: _Proof) -> None:
         record = proof.row.record if proof.row else None
         expected = record.checksum if record and record.checksum else None
-        proof.scores = bench.attempt(proof.recipe, proof.label, "held_out", expected=expected).scores()
+        proof.scores = bench.attempt(Attempt(proof.recipe, proof.label, "held_out", expected)).scores()
 
     run_jobs(told(), lambda proof, running: True, work, lambda proof: None, bench.width, bench.halt)

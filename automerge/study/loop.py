@@ -4,9 +4,10 @@ What is finished is in the Optuna storage; the answers of an unfinished candidat
 a driver that starts again adopts the trial that was running, under the same number, and goes on.
 """
 
+import json
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import optuna
@@ -22,10 +23,12 @@ from automerge.space.space import SearchSpace
 from automerge.study.climb import Climb, Watching
 from automerge.study.crew import run_jobs
 from automerge.study.events import Began, Ended, Listen, Note, Stage
-from automerge.study.records import Record, Row, SkillMean, outside_row, study_rows, trial_row
+from automerge.study.records import Record, Row, SkillMean, objective_of, outside_row, study_rows, trial_row
 from automerge.study.samplers import Sampler
-from automerge.study.store import BASELINE, OUTSIDE, RECORD, START
-from automerge.study.trial import Candidates, Trial
+from automerge.study.store import BASELINE, OUTSIDE, RECORD, START, STARTS
+from automerge.study.trial import Attempt, Candidates, Trial
+
+Points = Mapping[str, Mapping[str, float]]  # name → value a parameter
 
 MAX_FAILURES = 5  # candidates in a row that could not be merged or served, before the study stops
 
@@ -73,16 +76,17 @@ class Search:
         space: SearchSpace,
         bench: Candidates,
         listen: Listen,
-        starts: Mapping[str, Mapping[str, float]] | None = None,
+        starts: Callable[[], Points] = dict,
     ) -> None:
-        """`starts`: points that are tried after the baselines, before anything is proposed."""
+        """`starts` finds points that are tried after the baselines, before anything is proposed. It may take long, so
+        it is asked once in a study."""
         self.study = study
         self.space = space
         self.config: SearchConfig = space.config
         self.bench = bench
         self.listen = listen
         self.baselines: list[Baseline] = baselines(space)
-        self.starts = starts or {}
+        self._find_starts = starts
         self.climb = Climb(self.config, bench.counts, bench.search_scores, tier=bench.has_tier)
         self._trials, self._seconds = 0, 0.0  # spent
         self._begun = 0  # of the trials in the budget, with those that are being tried
@@ -94,7 +98,7 @@ class Search:
         self._enqueue(BASELINE, {b.name: b.params for b in self.baselines if b.params is not None})
         self.listen(Stage("searching", budget.trials or 0))
         for row in self.rows():
-            if row.state in ("complete", "stopped", "failed"):
+            if row.finished:
                 self._count(row, restored=True)
         self.climb.settle()  # once: the order of the rows is not that in which they were tried
         run_jobs(self._jobs(budget), self._ready, self._try, self._finish, self.bench.width, self.bench.halt)
@@ -113,7 +117,7 @@ class Search:
                 yield self._begin(_Job(baseline.recipe, baseline.name, True, key=key))
             elif baseline.name in waiting:
                 yield self._trial_job(self.sampler.propose())  # enqueued in this order
-        for name, point in self.starts.items():
+        for name, point in self._starts().items() if not self._spent(budget) else ():
             if not self._spent(budget) and self._enqueue(START, {name: point}):
                 yield self._trial_job(self.sampler.propose())
         while not self._spent(budget):
@@ -123,7 +127,14 @@ class Search:
         """Everything tried so far: baselines outside the space, then the trials by number."""
         return study_rows(self.study)
 
-    def _enqueue(self, attribute: str, points: Mapping[str, Mapping[str, float]]) -> bool:
+    def _starts(self) -> Points:
+        """The study's starting points, found at the first call."""
+        if STARTS not in self.study.user_attrs:
+            self.study.set_user_attr(STARTS, json.dumps(self._find_starts()))
+        found: Points = json.loads(self.study.user_attrs[STARTS])
+        return found
+
+    def _enqueue(self, attribute: str, points: Points) -> bool:
         """Has these points tried next, in this order, each once in the study: `attribute` marks them by name. Whether
         there was a new one."""
         present = {trial.user_attrs.get(attribute) for trial in self.study.get_trials(deepcopy=False)}
@@ -150,7 +161,7 @@ class Search:
         try:
             for name in missing:
                 recipe = next(b.recipe for b in self.baselines if b.name == name)
-                found = self.bench.attempt(recipe, name, "search", tier=self.climb.asks_tier)
+                found = self.bench.attempt(Attempt(recipe, name, tier=self.climb.asks_tier))
                 self.climb.refer(name, found.applied.checksum, found.means())
         except (MergeError, EngineLost) as error:
             job.error = error
@@ -164,7 +175,7 @@ class Search:
         start = time.perf_counter()
         if not job.error and not job.recorded:
             try:
-                job.found = self.bench.attempt(job.recipe, job.label, "search", watch=job.watch, tier=job.tier)
+                job.found = self.bench.attempt(Attempt(job.recipe, job.label, watch=job.watch, tier=job.tier))
             except (MergeError, EngineLost) as error:
                 job.error = error
         job.seconds = time.perf_counter() - start
@@ -199,12 +210,11 @@ class Search:
         )
 
     def _record_of(self, recipe: Recipe, trial: Trial, skills: dict[str, SkillMean]) -> Record:
-        weights = self.config.weights
         means = self.climb.reference_means()
         return Record(
             recipe=recipe.to_json(),
             checksum=trial.applied.checksum,
-            objective=sum(weight * skills[name].mean for name, weight in weights.items()) / sum(weights.values()),
+            objective=objective_of(skills, self.config.weights),
             skills=skills,
             violations={str(gate): violation(gate, skills[gate.skill].mean, means) for gate in self.config.gates},
             tokens=trial.tokens,

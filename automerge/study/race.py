@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from automerge.config import GateRule
-from automerge.gate.statistics import Scores
+from automerge.gate.statistics import Scores, shares
 
 STOPPED_EQUALS = 0.02  # of candidates equal to what they are compared with, at most this share is stopped
 FIRST_LOOK = 30  # items, before which nothing is concluded
@@ -34,9 +34,8 @@ class Race:
 
     def behind(self, candidate: BySkill, incumbent: BySkill, look: "Look") -> bool:
         """Whether the objective of `candidate` (the items so far) lies below the incumbent's beyond doubt."""
-        total = sum(self.objective.values())
-        shares = {skill: weight / total for skill, weight in self.objective.items()}
-        return _below_zero(_differences(candidate, incumbent, shares), shares, self._level(look))
+        factors = shares(self.objective)
+        return _below_zero(_differences(candidate, incumbent, factors), factors, self._level(look))
 
     def failing(self, candidate: BySkill, references: Mapping[str, BySkill], look: "Look") -> GateRule | None:
         """A gate that the candidate is certain to break on the search items, or None."""
@@ -100,18 +99,18 @@ def _differences(candidate: BySkill, incumbent: BySkill, skills: Mapping[str, fl
     return found
 
 
-def _below_zero(differences: Mapping[str, Scores], shares: Mapping[str, float], level: float) -> bool:
+def _below_zero(differences: Mapping[str, Scores], factors: Mapping[str, float], level: float) -> bool:
     counts = [len(d) for d in differences.values()]
     if min(counts) < FEWEST or sum(counts) < FIRST_LOOK:
         return False
-    mean = sum(shares[skill] * float(d.mean()) for skill, d in differences.items())
+    mean = sum(factors[skill] * float(d.mean()) for skill, d in differences.items())
     if mean >= 0:
         return False
     variance = 0.0
     for skill, d in differences.items():
         # No spread seen is not no spread: one item in n might have differed by 1.
         spread = float(d.var(ddof=1)) if np.ptp(d) > 0 else 1.0 / len(d)
-        variance += shares[skill] ** 2 * spread / len(d)
+        variance += factors[skill] ** 2 * spread / len(d)
     from scipy.stats import t  # slow to import
 
     return bool(mean / np.sqrt(variance) < t.ppf(level, sum(counts) - len(counts)))

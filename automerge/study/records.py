@@ -22,6 +22,11 @@ class SkillMean:
     unscored: int
 
 
+def objective_of(skills: Mapping[str, SkillMean], weights: Mapping[str, float]) -> float:
+    """The weighted mean of the skills that have a weight."""
+    return sum(weight * skills[name].mean for name, weight in weights.items()) / sum(weights.values())
+
+
 @dataclass(frozen=True)
 class Record:
     """One candidate on search items: the served weights' checksum, scores, gate violations (≤ 0 is met), cost."""
@@ -52,6 +57,11 @@ class Row:
     is_baseline: bool
     params: Mapping[str, float] = field(default_factory=dict)
     record: Record | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will become of it."""
+        return self.state in ("complete", "stopped", "failed")
 
     @property
     def value(self) -> float | None:

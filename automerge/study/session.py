@@ -96,7 +96,7 @@ def run_search(
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
         folder.write_about(plan.config, [plan.models.base_ref, *plan.models.source_refs])
         with _benches(plan, folder, listen, start, study, workers) as bench:
-            search = Search(study, plan.space, bench, listen, starts(plan.space, movement(plan.models)))
+            search = Search(study, plan.space, bench, listen, lambda: starts(plan.space, movement(plan.models)))
             search.run(budget)
             verdict = prove(study, plan.space, search.baselines, bench, listen)
         write_verdict(folder, verdict)

@@ -12,7 +12,7 @@ from automerge.errors import StudyError, StudyMismatch
 
 RECORD, BASELINE, START = "record", "baseline", "start"  # user attributes of a trial
 IDENTITY, VERDICTS = "identity", "verdicts"  # user attributes of a study
-SAMPLER = "sampler"  # and, of a study, who proposes
+SAMPLER, STARTS = "sampler", "starts"  # and, of a study, who proposes, and from where
 OUTSIDE = "baseline:"  # and, of baselines outside the space: baseline:<place in the order>:<name>
 
 

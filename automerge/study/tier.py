@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from automerge.gate.statistics import shares
+
 ENOUGH = 8  # candidates asked in full, before anything is predicted
 AGREEMENT = 0.6  # Spearman's rank correlation of predicted and true objective, below which the tier is not used
 
@@ -74,13 +76,13 @@ class Tier:
             skills[skill] = float(np.clip(value, 0.0, 1.0))
             errors[skill] = _root_mean_square(y - left_out)
         truth, unseen = self._objectives()
-        objective = sum(share * skills[skill] for skill, share in self._shares().items())
+        objective = sum(share * skills[skill] for skill, share in shares(self.objective).items())
         return Prediction(skills, objective, _root_mean_square(truth - unseen), errors)
 
     def _objectives(self) -> tuple[Vector, Vector]:
         """(true, predicted from the others) objective of every known candidate."""
         truth, left_out = np.zeros(self.known), np.zeros(self.known)
-        for skill, share in self._shares().items():
+        for skill, share in shares(self.objective).items():
             x, y = self._columns(skill)
             truth += share * y
             left_out += share * _fit(x, y)[1]
@@ -89,10 +91,6 @@ class Tier:
     def _columns(self, skill: str) -> tuple[Vector, Vector]:
         pairs = [self._known[name] for name in sorted(self._known)]
         return np.array([cheap.get(skill, 0.0) for cheap, _ in pairs]), np.array([full[skill] for _, full in pairs])
-
-    def _shares(self) -> dict[str, float]:
-        total = sum(self.objective.values())
-        return {skill: weight / total for skill, weight in self.objective.items()}
 
 
 def _fit(x: Vector, y: Vector) -> tuple[Vector, Vector]:

@@ -53,6 +53,21 @@ class Trial:
         return sum(result.tokens for results in self.results.values() for result in results)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """What is to be tried, and how: on which half, with the cheap `tier` first or not, and what may stop it.
+
+    `expected` is the checksum the merge must have, where it was scored before.
+    """
+
+    recipe: Recipe
+    label: str
+    half: Half = "search"
+    expected: str | None = None
+    watch: Watch | None = None
+    tier: bool = False
+
+
 class Candidates(Protocol):
     """Where candidates are tried: `Bench`, or a recorded landscape that stands for it in simulations."""
 
@@ -71,16 +86,7 @@ class Candidates(Protocol):
         """Whether there is a cheap tier at all."""
         ...
 
-    def attempt(
-        self,
-        recipe: Recipe,
-        label: str,
-        half: Half,
-        *,
-        expected: str | None = None,
-        watch: Watch | None = None,
-        tier: bool = False,
-    ) -> Trial:
+    def attempt(self, asked: Attempt) -> Trial:
         """Tries one candidate."""
         ...
 
@@ -119,25 +125,16 @@ class Bench:
         """Whether a skill has a cheap companion."""
         return bool(self.tier)
 
-    def attempt(
-        self,
-        recipe: Recipe,
-        label: str,
-        half: Half,
-        *,
-        expected: str | None = None,
-        watch: Watch | None = None,
-        tier: bool = False,
-    ) -> Trial:
+    def attempt(self, asked: Attempt) -> Trial:
         """Merges and asks every skill; once more where the engine is lost, which asks again what had no answer yet.
 
         Raises MergeError where the served checksum is not the `expected` one, EngineLost where the engine is lost
         twice.
         """
         try:
-            return self._attempt(recipe, label, half, expected, watch, tier)
+            return self._attempt(asked)
         except EngineLost:
-            return self._attempt(recipe, label, half, expected, watch, tier)
+            return self._attempt(asked)
 
     def halt(self) -> None:
         """Closes the engine."""
@@ -153,13 +150,13 @@ class Bench:
             found[name] = np.array([np.mean(rounds) if rounds else np.nan for rounds in scored])
         return found
 
-    def _attempt(
-        self, recipe: Recipe, label: str, half: Half, expected: str | None, watch: Watch | None, tier: bool
-    ) -> Trial:
+    def _attempt(self, asked: Attempt) -> Trial:
         start = time.perf_counter()
-        applied = self.engine.apply(recipe)
-        if expected is not None and applied.checksum != expected:
-            raise MergeError(f"{label}: the merge has checksum {applied.checksum}, but {expected} was scored before")
+        label, watch = asked.label, asked.watch
+        applied = self.engine.apply(asked.recipe)
+        if asked.expected is not None and applied.checksum != asked.expected:
+            found, wanted = applied.checksum, asked.expected
+            raise MergeError(f"{label}: the merge has checksum {found}, but {wanted} was scored before")
         seconds = {"apply": applied.seconds, "engine": 0.0, "scoring": 0.0}
 
         def on_block(skill: str, done: int, items: int, generating: float, scoring: float) -> None:
@@ -174,9 +171,9 @@ class Bench:
                 self.engine,
                 applied.checksum,
                 skills,
-                half,
+                asked.half,
                 self.store,
-                tokenizer=recipe.tokenizer,
+                tokenizer=asked.recipe.tokenizer,
                 on_block=on_block,
                 enough=enough,
             )
@@ -184,7 +181,7 @@ class Bench:
         reason: str | None = None
         likelihoods: dict[str, float] = {}
         results: dict[str, list[ItemResult]] = {name: [] for name in self.skills}
-        if tier:
+        if asked.tier:
             cheap = ask(list(self.tier.values()))
             likelihoods = {name: mean(cheap[skill.name])[0] for name, skill in self.tier.items()}
             reason = watch.after_tier(likelihoods) if watch else None

@@ -12,7 +12,7 @@ from automerge.evals.loaded import Half
 from automerge.gate.statistics import Scores
 from automerge.recipe import Recipe
 from automerge.records import Applied, ItemResult, Score
-from automerge.study.trial import Trial, Watch
+from automerge.study.trial import Attempt, Trial
 from search.landscape import Landscape, Scored
 
 Alter = Callable[[str, Mapping[str, float], Scored], Scored]  # (checksum, params, as recorded) → as replayed
@@ -39,6 +39,7 @@ class Replay:
     search_items: int = 120  # a skill
     held_out_items: int = 400
     block: int = 20
+    has_tier: bool = True
     alter: Alter = lambda checksum, params, scored: scored
     tokens: int = 0  # generated for search items, so far
     asked: list[tuple[int, str]] = field(default_factory=list)  # (tokens so far, checksum), a candidate
@@ -56,26 +57,16 @@ class Replay:
     def counts(self) -> dict[str, tuple[int, int]]:
         return dict.fromkeys(self.landscape.skills, (self.search_items, -(-self.search_items // self.block)))
 
-    has_tier = True
     width = 1
 
-    def attempt(
-        self,
-        recipe: Recipe,
-        label: str,
-        half: Half,
-        *,
-        expected: str | None = None,
-        watch: Watch | None = None,
-        tier: bool = False,
-    ) -> Trial:
-        checksum = self._apply(recipe)
+    def attempt(self, asked: Attempt) -> Trial:
+        checksum, watch = self._apply(asked.recipe), asked.watch
         scored = self._scored[checksum]
-        items = self._halves[half]
+        items = self._halves[asked.half]
         likelihoods: dict[str, float] = {}
         results: dict[str, list[ItemResult]] = {skill: [] for skill in items}
         reason: str | None = None
-        if tier:
+        if asked.tier:
             likelihoods = {skill: float(scored.likely[own].mean()) for skill, own in items.items()}
             reason = watch.after_tier(likelihoods) if watch else None
         done = dict.fromkeys(items, 0)
@@ -89,7 +80,7 @@ class Replay:
             if watch and all(done.values()):
                 reason = watch.after_block({s: scored.right[own[: done[s]]] for s, own in items.items()})
         trial = Trial(Applied(checksum, 0.0, 0), results, {"total": 0.0}, likelihoods, reason or "")
-        if half == "search":
+        if asked.half == "search":
             self.tokens += trial.tokens
             self.asked.append((self.tokens, checksum))
         return trial

@@ -84,9 +84,8 @@ def run_study(space: SearchSpace, replay: Replay, way: Way, trials: int) -> tupl
     config = config_of(space, way, replay.seed)
     own = SearchSpace(config, space.models)
     study = new_study()
-    replay_tier = replay if way.tier else _Untiered(replay)
     told = starts(own, _movement(space)) if way.starts and not way.bare else {}
-    search = Search(study, own, replay_tier, quiet, told)
+    search = Search(study, own, replay, quiet, lambda: told)
     if way.bare:
         search.baselines = []
     search.run(Budget(trials=trials))
@@ -106,22 +105,11 @@ def _movement(space: SearchSpace) -> Movement:
     return movement(space.models)
 
 
-class _Untiered:
-    """The same replay without a cheap tier."""
-
-    has_tier = False
-    width = 1
-
-    def __init__(self, replay: Replay) -> None:
-        self.counts, self.attempt, self.halt = replay.counts, replay.attempt, replay.halt
-        self.search_scores = replay.search_scores
-
-
 def tokens_of(landscape: Landscape, space: SearchSpace, seed: int, peer_trials: int, our_trials: int) -> dict[str, Any]:
     """One repetition: each way's curve on the same items."""
     found: dict[str, Any] = {"seed": seed}
     for name, way in {**PEERS, **OURS}.items():
-        replay = Replay(landscape, seed)
+        replay = Replay(landscape, seed, has_tier=way.tier)
         curve, *_ = run_study(space, replay, way, peer_trials if way.bare else our_trials)
         found[name] = {"tokens": curve.tokens, "held_out": curve.held_out, "spent": replay.tokens}
     return found

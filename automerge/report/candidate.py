@@ -1,0 +1,27 @@
+"""A candidate of a study as a checkpoint: its weights, its card, and where it comes from."""
+
+from pathlib import Path
+
+from automerge import __version__
+from automerge.export.checkpoint import write_checkpoint
+from automerge.gate.verdict import Verdict
+from automerge.merge.models import models_of
+from automerge.recipe import parse_recipe
+from automerge.records import Applied
+from automerge.report.card import model_card
+from automerge.study.folder import StudyFolder
+from automerge.study.records import Record
+
+
+def write_candidate(out: Path, label: str, record: Record, verdict: Verdict | None, folder: StudyFolder) -> Applied:
+    """Merges a candidate into the folder `out`, and writes nothing but the weights that were scored. Raises as
+    write_checkpoint does."""
+    recipe = parse_recipe(record.recipe)
+    return write_checkpoint(
+        recipe,
+        models_of(recipe),
+        out,
+        expected_checksum=record.checksum,
+        provenance={**folder.read_about(), "candidate": label, "verdict": verdict.outcome if verdict else None},
+        extra_files={"README.md": model_card(out.name, label, recipe, record, verdict, __version__)},
+    )
