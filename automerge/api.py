@@ -33,6 +33,7 @@ from automerge.study.loop import Budget
 from automerge.study.records import Row, study_rows
 from automerge.study.session import make_plan, run_search
 from automerge.study.store import open_study
+from automerge.zoo import make_known
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def search(
     if isinstance(config, Mapping):
         loaded = located(validate(SearchConfig, config, "config"), Path.cwd())
     else:
+        make_known(str(config))
         loaded = load_search(str(config))
     folder = StudyFolder(Path(out) if out is not None else Path("results") / loaded.name)
     plan = make_plan(loaded)

@@ -1,6 +1,5 @@
 """What the subcommands share: finding the config, the embedded zoo, and the study's folder."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +11,13 @@ from automerge.config import SearchConfig, load_search, validate
 from automerge.errors import StudyError
 from automerge.study.folder import StudyFolder
 from automerge.study.store import open_study
-from automerge.zoo import prepare
-
-ZOO = "AUTOMERGE_ZOO"  # the variable that the zoo's files name; set here when they are asked for
+from automerge.zoo import make_known
 
 
 def open_config(config: str | None, *, study: str | None, seed: int | None, engine: str | None) -> SearchConfig:
     """The config named, or ./automerge.yaml, or the embedded zoo; with what the command line overrides."""
     use = config or ("automerge.yaml" if Path("automerge.yaml").is_file() else "zoo")
-    if use == "zoo" or (
-        Path(use).is_file() and f"${{{ZOO}}}" in Path(use).read_text(encoding="utf-8", errors="replace")
-    ):
-        _prepare_zoo()
+    _prepare_zoo(use)
     loaded = load_search(use)
     update: dict[str, object] = {}
     if study is not None:
@@ -37,17 +31,16 @@ def open_config(config: str | None, *, study: str | None, seed: int | None, engi
     return checked.model_copy(update={"folder": folder})
 
 
-def _prepare_zoo() -> None:
-    if os.environ.get(ZOO):
-        return
+def _prepare_zoo(use: str) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("the zoo", total=None)
+        task = progress.add_task("the zoo", total=None, visible=False)
 
         def on_progress(stage: str, done: int, total: int) -> None:
-            progress.update(task, description=f"making the zoo, once: {stage}", completed=done, total=total)
+            text = f"making the zoo, once: {stage}"
+            progress.update(task, description=text, completed=done, total=total, visible=True)
 
-        os.environ[ZOO] = str(prepare(progress=on_progress))
+        make_known(use, on_progress)
 
 
 def study_folder(out: Path | None, name: str | None) -> StudyFolder:

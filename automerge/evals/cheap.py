@@ -20,7 +20,9 @@ def companion(skill: LoadedSkill) -> LoadedSkill | None:
     Raises SkillError where `gold` cannot be rendered.
     """
     own = skill.skill
-    if skill.scorer.needs != "answer" or own.rounds > 1 or not (own.gold or skill.scorer.target_is_answer):
+    if skill.is_cheap or skill.scorer.needs != "answer" or own.rounds > 1:
+        return None
+    if not (own.gold or skill.scorer.target_is_answer):
         return None
     items = skill.split.search
     if own.gold is not None:

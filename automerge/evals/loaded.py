@@ -18,6 +18,7 @@ from automerge.evals.skill import Skill, load_skills
 from automerge.records import Prompt, Sampling
 
 Half = Literal["search", "held_out"]
+SHORT = 16  # tokens: such an answer is generated about as fast as a likelihood is found
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class LoadedSkill:
 
     @property
     def is_cheap(self) -> bool:
-        """Whether nothing is generated to score it."""
-        return self.scorer.needs == "likelihood"
+        """Whether it is scored for about a prefill: by a likelihood, or by answers of SHORT tokens at most."""
+        short = self.sampling.max_tokens <= SHORT and self.scorer.target_is_answer and self.skill.rounds == 1
+        return self.scorer.needs == "likelihood" or short
 
     def half(self, which: Half) -> tuple[Item, ...]:
         """The items of one half, in the order in which they are asked."""

@@ -27,6 +27,7 @@ from automerge.zoo import items
 from automerge.zoo.items import SKILLS, Text
 
 Progress = Callable[[str, int, int], None]
+VARIABLE = "AUTOMERGE_ZOO"  # names the folder in the files of the zoo; set when a config asks for it
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,16 @@ def prepare(cache: Path | None = None, progress: Progress | None = None, setting
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return final
+
+
+def make_known(config: str, progress: Progress | None = None) -> None:
+    """Prepares the zoo, and sets its variable, where a config (a name, or a file) asks for it and nobody has set it."""
+    path = Path(config)
+    asked = config == "zoo" or (
+        path.is_file() and f"${{{VARIABLE}}}" in path.read_text(encoding="utf-8", errors="replace")
+    )
+    if asked and not os.environ.get(VARIABLE):
+        os.environ[VARIABLE] = str(prepare(progress=progress))
 
 
 def _build(folder: Path, settings: Settings, progress: Progress) -> None:
