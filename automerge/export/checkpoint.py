@@ -4,32 +4,28 @@ Weights are merged a second time and written as they come, into `<out>.part` bes
 checksum must be that of the merge, and of what was scored. Only then the folder is renamed. It knows no study.
 """
 
-import errno
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from automerge.errors import ConfigError, ExportError, SourceError
-from automerge.export.safetensors_stream import SafetensorsStream
-from automerge.export.verify import PROVENANCE, RECIPE, stored_sums
+from automerge.errors import ConfigError, ExportError
+from automerge.export.folder import finish, part_of
+from automerge.export.verify import PROVENANCE, RECIPE
+from automerge.export.weights import MAX_SHARD_BYTES, Progress, prove, write_weights
 from automerge.merge import Merge, Models
 from automerge.merge.mergekit.write import to_mergekit
-from automerge.merge.sources.folder import INDEX, SINGLE, read_json
+from automerge.merge.sources.folder import read_json
 from automerge.merge.vocabulary.merged import GENERATION
 from automerge.merge.vocabulary.tokenizers import TOKENIZER_FILES
 from automerge.recipe import Recipe
 from automerge.records import Applied
 from automerge.study.made_with import made_with
 
-MAX_SHARD_BYTES = 2_000_000_000
-HELD_BYTES = 16 << 20  # merged tensors written before what was read for them is given back
 MERGEKIT = "mergekit_config.yml"  # the recipe for mergekit, where mergekit can express it
-Progress = Callable[[str], None]  # takes one line that says what is being done
 
 
 def write_checkpoint(
@@ -54,9 +50,8 @@ def write_checkpoint(
     tell = progress or (lambda line: None)
     for note in models.notes(recipe):
         tell(note)
-    with _part_of(out) as part:
-        shards = _shards(merge, max_shard_bytes)
-        _write_weights(merge, models, part, shards, tell)
+    with part_of(out) as part:
+        write_weights(merge, part, models.give_back, tell, max_shard_bytes)
         if expected_checksum is not None and merge.checksum != expected_checksum:
             message = f"the merge's checksum is {merge.checksum}, expected {expected_checksum}: nothing was written"
             raise ExportError(message, where=str(out), hint="What would ship is not what was scored. Score it anew.")
@@ -64,77 +59,9 @@ def write_checkpoint(
         about = {"checksum": merge.checksum, "recipe": recipe.hash, "written_with": made_with(), **(provenance or {})}
         _write(part / PROVENANCE, json.dumps(about, indent=2))
         tell("verifying")
-        _verify(part, merge.checksum)
-        _finish(part, out)
+        prove(part, merge.checksum)
+        finish(part, out)
     return Applied(merge.checksum, time.perf_counter() - begun, merge.bytes)
-
-
-@contextmanager
-def _part_of(out: Path) -> Iterator[Path]:
-    """The folder to write into; removed again unless it was renamed. File errors become ExportError."""
-    part = out.with_name(out.name + ".part")
-    made = False
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ExportError("exists already, and is not an empty folder", where=str(out), hint="Name another place.")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if part.exists():
-            hint = "Another export is writing there, or one was killed; if so, remove it."
-            raise ExportError("exists already", where=str(part), hint=hint)
-        part.mkdir()
-        made = True
-        yield part
-    except OSError as error:
-        raise _unwritable(error, out) from error
-    finally:
-        if made:
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _unwritable(error: OSError, out: Path) -> ExportError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "Free space, or export elsewhere."
-        return ExportError("the disk is full; nothing was kept", where=str(out), hint=hint)
-    return ExportError(f"cannot be written: {error.strerror or error}", where=str(out), hint="Name another place.")
-
-
-def _shards(merge: Merge, limit: int) -> dict[str, list[str]]:
-    """File name → its tensors, in merge order; a shard holds at least one tensor."""
-    groups: list[list[str]] = [[]]
-    size = 0
-    for name in merge.names:
-        need = merge.dtype.itemsize
-        for extent in merge.shapes[name]:
-            need *= extent
-        if groups[-1] and size + need > limit:
-            groups.append([])
-            size = 0
-        groups[-1].append(name)
-        size += need
-    if len(groups) == 1:
-        return {SINGLE: groups[0]}
-    return {f"model-{n:05d}-of-{len(groups):05d}.safetensors": names for n, names in enumerate(groups, 1)}
-
-
-def _write_weights(merge: Merge, models: Models, part: Path, shards: Mapping[str, list[str]], tell: Progress) -> None:
-    tensors = merge.tensors()
-    read = 0
-    for file, names in shards.items():
-        tell(f"writing {file}")
-        with SafetensorsStream(part / file, {name: merge.shapes[name] for name in names}, merge.dtype) as stream:
-            for _ in names:
-                name, tensor = next(tensors)
-                stream.write(name, tensor)
-                read += tensor.nbytes
-                if read >= HELD_BYTES:
-                    models.give_back()
-                    read = 0
-    if len(shards) > 1:
-        index = {
-            "metadata": {"total_size": merge.bytes},
-            "weight_map": {name: file for file, names in shards.items() for name in names},
-        }
-        _write(part / INDEX, json.dumps(index, indent=2))
 
 
 def _write_small_files(recipe: Recipe, models: Models, part: Path, extra_files: Mapping[str, str]) -> None:
@@ -149,14 +76,18 @@ def _write_small_files(recipe: Recipe, models: Models, part: Path, extra_files: 
     generation = models.generation_config(recipe)
     if generation is not None:
         _write(part / GENERATION, json.dumps(generation, indent=2))
-    folder = models.tokenizer_folder(recipe)
-    for name in TOKENIZER_FILES:
-        if (folder / name).is_file():
-            _copy_without_code(folder / name, part / name)
+    copy_tokenizer(models.tokenizer_folder(recipe), part)
     for name, text in extra_files.items():
         if Path(name).name != name or (part / name).exists():
             raise ExportError(f"an extra file may not be called {name!r}", where=str(part))
         _write(part / name, text)
+
+
+def copy_tokenizer(folder: Path, part: Path) -> None:
+    """Its files, as they are but for code of the model's own."""
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            _copy_without_code(folder / name, part / name)
 
 
 def _copy_without_code(source: Path, target: Path) -> None:
@@ -166,33 +97,6 @@ def _copy_without_code(source: Path, target: Path) -> None:
         settings = read_json(source)
         if settings.pop("auto_map", None) is not None:
             _write(target, json.dumps(settings, indent=2))
-
-
-def _verify(part: Path, checksum: str) -> None:
-    """Reads the weights back through the safetensors library, and recomputes the checksum."""
-    try:
-        sums = stored_sums(part)
-    except SourceError as error:
-        raise ExportError(f"what was written cannot be read: {error.message}", where=str(part)) from error
-    if sums.hexdigest() != checksum:
-        message = f"read back, the weights' checksum is {sums.hexdigest()}, expected {checksum}"
-        raise ExportError(message, where=str(part), hint="The disk or its memory is at fault. Export elsewhere.")
-
-
-def _finish(part: Path, out: Path) -> None:
-    """Flushes and renames; an empty folder of that name gives way."""
-    for path in part.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    if out.exists():
-        out.rmdir()
-    os.replace(part, out)
-    if os.name == "posix":  # elsewhere a folder cannot be opened, and need not be
-        folder = os.open(out.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _write(path: Path, text: str) -> None:
