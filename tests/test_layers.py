@@ -10,7 +10,10 @@ import automerge
 
 PACKAGE = Path(automerge.__file__).parent
 # Left to right: a stage sees only those before it. `python -m automerge` sees the last.
-ORDER = tuple("errors records config recipe merge space engine evals gate study export report zoo api cli".split(" "))  # noqa: SIM905
+ORDER = (
+    *("errors", "records", "config", "recipe", "merge", "space", "engine", "evals", "gate", "study", "export"),
+    *("report", "moe", "zoo", "api", "cli"),
+)
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 
@@ -62,7 +65,7 @@ def test_every_stage_has_its_place_and_every_place_its_stage() -> None:
 
 
 def test_the_package_draws_this_order() -> None:
-    assert " → ".join(ORDER) in (automerge.__doc__ or "")
+    assert " → ".join(ORDER) in " ".join((automerge.__doc__ or "").split())
 
 
 @pytest.mark.parametrize(

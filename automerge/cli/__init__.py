@@ -37,6 +37,7 @@ COMMANDS = {  # name → file and function
     "dashboard": ("dashboard", "dashboard"),
     "score": ("score", "score"),
     "merge": ("merge", "merge"),
+    "moe": ("moe", "moe"),
 }
 
 

@@ -1,0 +1,91 @@
+"""mergekit-moe's YAML: which models become experts, and what a token must look like to be sent to them.
+
+Ours beside it: an expert's `source_model` may be a recipe.json (or mergekit's YAML), whose merge is the expert; and
+`skill`, a skill's name or file, whose search items stand for positive prompts.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from automerge.config import Closed, read_yaml, validate
+from automerge.merge.mergekit.schema import ModelName
+from automerge.moe.family import FAMILIES
+
+Prompt = Annotated[str, Field(min_length=1)]
+
+
+class Expert(Closed):
+    """One expert. `residual_scale` multiplies its output, by way of its down projection."""
+
+    source_model: ModelName
+    positive_prompts: tuple[Prompt, ...] = ()
+    negative_prompts: tuple[Prompt, ...] = ()
+    skill: str | None = None
+    residual_scale: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+    @field_validator("positive_prompts", "negative_prompts", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        return value or ()
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether anything says which tokens are its."""
+        return bool(self.positive_prompts) or self.skill is not None
+
+    @property
+    def asked(self) -> tuple[Any, ...]:
+        """All that its router row is made of."""
+        return self.positive_prompts, self.negative_prompts, self.skill
+
+
+class MoeConfig(Closed):
+    """A config of mergekit-moe."""
+
+    base_model: ModelName
+    experts: Annotated[tuple[Expert, ...], Field(min_length=1)]
+    gate_mode: Literal["hidden", "cheap_embed", "random"] = "hidden"
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    experts_per_token: Annotated[int, Field(ge=1)] = 2
+    shared_experts: tuple[Expert, ...] = ()
+    architecture: str | None = None
+
+    @field_validator("shared_experts", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any) -> Any:
+        return value or ()
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and not any(family.is_called(value) for family in FAMILIES):
+            raise ValueError(f"expected one of {', '.join(family.name for family in FAMILIES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _can_be_routed(self) -> "MoeConfig":
+        if self.experts_per_token > len(self.experts):
+            raise ValueError(f"experts_per_token: expected at most {len(self.experts)}, the number of experts")
+        if self.gate_mode == "random":
+            return self
+        for number, expert in enumerate(self.experts):
+            if not expert.has_prompts:
+                raise ValueError(f"experts.{number}: positive_prompts are missing; gate_mode random needs none")
+        asked = [expert.asked for expert in self.experts]
+        for number, expert in enumerate(self.experts):
+            first = asked.index(expert.asked)
+            if first != number and self.experts[first].source_model != expert.source_model:
+                raise ValueError(f"experts.{number} and experts.{first}: the same prompts; no token tells them apart")
+        return self
+
+
+def read_moe(path: Path) -> MoeConfig:
+    """The config in a file. Raises ConfigError listing every mistake in its shape."""
+    return validate(MoeConfig, read_yaml(path), str(path))
+
+
+def is_moe(path: Path) -> bool:
+    """Whether the file is YAML with experts in it. Raises ConfigError where it is no YAML."""
+    return path.suffix.lower() in (".yml", ".yaml") and path.is_file() and "experts" in read_yaml(path)

@@ -1,0 +1,204 @@
+"""The sparse model: its tensors one after another, each made when it is asked for, its config, its size.
+
+Everything but the feed-forward parts is the base's. It knows no files.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from automerge.errors import ConfigError, MergeError
+from automerge.evals.items import Item
+from automerge.evals.loaded import prepare
+from automerge.evals.skill import load_skill
+from automerge.merge import Merge
+from automerge.merge.check import OUTPUT_DTYPES
+from automerge.merge.checksum import ModelSum
+from automerge.merge.kernels.cpu_sum import tensor_sum
+from automerge.merge.layout import place_of
+from automerge.moe.config import Expert, MoeConfig
+from automerge.moe.experts import Part, open_base, open_expert
+from automerge.moe.family import GATED, Family, choose_family
+from automerge.moe.gates import Tell, Wanted, gates
+
+PROMPTS = 32  # of a skill's search items, that make a router row
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A tensor of the sparse model, not yet made."""
+
+    name: str
+    shape: tuple[int, ...]
+    make: Callable[[], Tensor]
+
+
+class Mixture:
+    """A sparse model to be written, see export.weights.Weights. `rows`: fp32 [layers, experts, hidden size], those of a
+    gated shared expert last."""
+
+    def __init__(
+        self,
+        config: MoeConfig,
+        family: Family,
+        base: Part,
+        experts: Sequence[Part],
+        shared: Sequence[Part],
+        rows: Tensor,
+    ) -> None:
+        """Raises ConfigError or SourceError where a model cannot be merged as its recipe says, ConfigError where the
+        family has no place for one of the base's tensors."""
+        self.config, self.family, self.base, self.rows = config, family, base, rows
+        self.experts, self.shared = tuple(experts), tuple(shared)
+        self._dtype_name = config.dtype or base.models.dtype
+        self.dtype = OUTPUT_DTYPES[self._dtype_name]
+        self._pieces = list(self._lay_out())
+        self.names = tuple(piece.name for piece in self._pieces)
+        self.shapes = {piece.name: piece.shape for piece in self._pieces}
+        self._sum = ModelSum()
+
+    @property
+    def parameters(self) -> int:
+        """Weights in all."""
+        return sum(map(prod, self.shapes.values()))
+
+    @property
+    def active(self) -> int:
+        """Weights that a token passes: all but those of the experts it is not sent to."""
+        expert = sum(prod(shape) for name, shape in self._merge.shapes.items() if _projection(name))
+        return self.parameters - expert * (len(self.experts) - self.config.experts_per_token)
+
+    @property
+    def bytes(self) -> int:
+        return self.parameters * self.dtype.itemsize
+
+    @property
+    def checksum(self) -> str:
+        if len(self._sum.tensors) != len(self.names):
+            raise MergeError("the checksum is known when every tensor has been made")
+        return self._sum.hexdigest()
+
+    def config_json(self) -> dict[str, Any]:
+        """The sparse model's config.json."""
+        from transformers import AutoConfig  # seconds to import
+
+        own = self.base.models.frame(self.base.recipe).config
+        dense = {**AutoConfig.for_model(**own).to_dict(), **own}  # with the dense kind's defaults where it says nothing
+        found = self.family.config(dense, len(self.experts), self.config.experts_per_token, len(self.shared))
+        kind = {"architectures": [self.family.architecture], "model_type": self.family.model_type}
+        return {**kind, **found, "dtype": self._dtype_name}
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) in the order of `names`. Raises MergeError where values are not finite."""
+        self._sum = ModelSum()
+        for piece in self._pieces:
+            tensor = piece.make().to(self.dtype).contiguous()
+            if not bool(torch.isfinite(tensor).all()):
+                raise MergeError(f"values that {self._dtype_name} cannot hold", where=piece.name)
+            self._sum.add(tensor_sum(piece.name, tensor))
+            yield piece.name, tensor
+
+    def give_back(self) -> None:
+        """Unmaps what was read of the models."""
+        for part in (self.base, *self.experts, *self.shared):
+            part.models.give_back()
+
+    @cached_property
+    def _merge(self) -> Merge:
+        return self.base.merge(self._dtype_name)
+
+    def _lay_out(self) -> Iterator[Piece]:
+        experts = [_Feeder(p, e, self._dtype_name) for p, e in zip(self.experts, self.config.experts, strict=True)]
+        shared = [_Feeder(p, e, self._dtype_name) for p, e in zip(self.shared, self.config.shared_experts, strict=True)]
+        shapes = self._merge.shapes
+        for name in self._merge.names:
+            layer, projection = place_of(name).layer, _projection(name)
+            if layer is None:
+                yield Piece(name, shapes[name], partial(self._merge.merge_tensor, name))
+            elif projection is None:
+                self._refuse_homeless(name)
+                yield Piece(name, shapes[name], partial(self._merge.merge_tensor, name))
+                yield from self._missing(name)
+            else:
+                for number, feeder in enumerate(experts):
+                    to = self.family.expert_tensor(layer, number, projection)
+                    yield Piece(to, shapes[name], partial(feeder.tensor, name))
+                for feeder in shared:
+                    to = self.family.shared_tensor(layer, projection)
+                    yield Piece(to, shapes[name], partial(feeder.tensor, name))
+                if projection == GATED[0]:
+                    yield from self._routers(layer)
+
+    def _routers(self, layer: int) -> Iterator[Piece]:
+        split, width = len(self.experts), self.rows.shape[2]
+        routed, always = self.rows[layer, :split], self.rows[layer, split:]
+        yield Piece(self.family.router_tensor(layer), (split, width), lambda: routed)
+        if self.family.shared_is_gated:
+            yield Piece(self.family.shared_router_tensor(layer), (1, width), lambda: always)
+
+    def _missing(self, name: str) -> Iterator[Piece]:
+        """What the family must have beside this tensor, and the base lacks: biases of zero."""
+        bias = name.removesuffix("weight") + "bias"
+        if bias not in self._merge.shapes and bias.endswith(self.family.added or ("\0",)):
+            extent = self._merge.shapes[name][:1]
+            yield Piece(bias, extent, lambda: torch.zeros(extent))
+
+    def _refuse_homeless(self, name: str) -> None:
+        if not name.endswith(self.family.carries):
+            hint = "Choose another architecture: this one would compute without it."
+            raise ConfigError(f"{self.family.name} has no place for {name}", where=self.base.given, hint=hint)
+
+
+class _Feeder:
+    """Where an expert's tensors come from."""
+
+    def __init__(self, part: Part, expert: Expert, dtype: str) -> None:
+        self._part, self._scale = part, expert.residual_scale
+        self._merge = part.merge(dtype)
+        self._exact = part.merge("float32") if self._scale is not None else self._merge  # rounded once, when scaled
+
+    def tensor(self, name: str) -> Tensor:
+        if self._scale is None or _projection(name) != "down_proj":
+            return self._part.tensor(self._merge, name)
+        return self._part.tensor(self._exact, name) * self._scale
+
+
+def open_mixture(
+    config: MoeConfig, folder: Path, *, seed: int = 0, tell: Tell = lambda done, total: None, where: str = "config"
+) -> Mixture:
+    """Opens the models and makes the router's rows. Relative paths start at `folder`; `seed` is that of random rows and
+    of skills' items. Raises ConfigError, SourceError, SkillError, MergeError."""
+    base = open_base(config.base_model, folder)
+    model_type = str(base.models.config.get("model_type"))
+    gated = any(expert.has_prompts for expert in config.shared_experts) or config.gate_mode == "random"
+    family = choose_family(config.architecture, model_type, len(config.shared_experts), gated, where)
+    experts = [open_expert(expert.source_model, base, folder) for expert in config.experts]
+    shared = [open_expert(expert.source_model, base, folder) for expert in config.shared_experts]
+    routed = [*config.experts, *(config.shared_experts if family.shared_is_gated else ())]
+    rows = gates(base, [_wanted(expert, folder, seed) for expert in routed], config.gate_mode, seed, tell)
+    return Mixture(config, family, base, experts, shared, rows)
+
+
+def _wanted(expert: Expert, folder: Path, seed: int) -> Wanted:
+    positive = expert.positive_prompts
+    if expert.skill is not None:
+        skill = prepare(load_skill(expert.skill, folder=folder, name=expert.skill), seed)
+        positive += tuple(_text(item) for item in skill.half("search")[:PROMPTS])
+    return Wanted(positive, expert.negative_prompts)
+
+
+def _text(item: Item) -> str:
+    """What the user says first."""
+    asked = item.prompt
+    return asked if isinstance(asked, str) else next(turn["content"] for turn in asked if turn["role"] == "user")
+
+
+def _projection(name: str) -> str | None:
+    """Which of the feed-forward part's weights a dense model's tensor is; None: it is none of them."""
+    return next((each for each in GATED if name.endswith(f".mlp.{each}.weight")), None)

@@ -1,0 +1,39 @@
+"""Mixtures that were put together here are served by a real vLLM: its log-probabilities are transformers'."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from automerge.engine.vllm import VllmEngine
+from automerge.merge import open_models
+from automerge.records import Sampling
+from tests.engine.vllm.test_architectures import WIDE, mean_apart
+from tests.engine.vllm.test_weights import BOUNDS, TEXTS
+from tests.merge.helpers import recipe_of
+from tests.moe.conftest import described, written
+from tests.peers.pico import pico_base, pico_fine_tune
+
+
+@pytest.mark.parametrize(
+    ("dense", "kind"),
+    [
+        ("mistral", "mixtral"),
+        pytest.param("qwen3", "qwen3_moe", marks=pytest.mark.full),
+        pytest.param("qwen2.5", "qwen2_moe", marks=pytest.mark.full),
+        pytest.param("llama", "qwen2_moe", marks=pytest.mark.full),
+    ],
+)
+def test_vllm_serves_a_mixture(dense: str, kind: str, take: Callable[..., VllmEngine], tmp_path: Path) -> None:
+    base = pico_base(tmp_path / "base", dense, WIDE)
+    tuned = [pico_fine_tune(base, tmp_path / name, seed, 2.0) for seed, name in enumerate(("one", "two", "three"))]
+    shared = [{"source_model": str(base), "positive_prompts": ["always"]}] if kind == "qwen2_moe" else []
+    config = described(base, tuned, architecture=kind, shared_experts=shared, dtype="float32")
+    written(config, tmp_path / "out")
+    models = open_models(str(tmp_path / "out"), {"itself": str(tmp_path / "out")})
+    engine = take(models, "float32")
+    engine.apply(recipe_of(models, "linear", {"weight": {"itself": 1.0}}))
+    assert mean_apart(engine, tmp_path / "out") < BOUNDS["float32"]
+    answers = engine.generate([engine.encode(text) for text in TEXTS], Sampling(max_tokens=8))
+    assert len(answers) == len(TEXTS) and any(answer.text for answer in answers)
+    engine.close()
