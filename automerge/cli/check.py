@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,8 @@ from rich.table import Table
 from automerge.cli.opening import open_config
 from automerge.cli.options import AsJson
 from automerge.engine.start import chosen_engine
+from automerge.moe import open_mixture
+from automerge.moe.config import is_moe, read_moe
 from automerge.report.tables import plain_table
 from automerge.study.estimate import Estimate, estimate
 from automerge.study.session import Plan, make_plan
@@ -19,12 +22,15 @@ from automerge.study.session import Plan, make_plan
 
 def check(
     config: Annotated[
-        str | None, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")
+        str | None, typer.Argument(help="A search space, by file or shipped name; or mergekit-moe's YAML.")
     ] = None,
     budget: Annotated[int, typer.Option(min=1, help="Trials, for the time estimate.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Check a config, its models and its items. Exit 0 if a search could start."""
+    if config is not None and is_moe(Path(config)):
+        _check_moe(Path(config), as_json)
+        return
     loaded = open_config(config, study=None, seed=None, engine=None)
     with Console(stderr=True).status("checking config, models and items"):
         plan = make_plan(loaded)
@@ -33,6 +39,40 @@ def check(
         print(json.dumps(_as_json(plan, cost)))
     else:
         _print(plan, cost, budget)
+
+
+def _check_moe(path: Path, as_json: bool) -> None:
+    """What a mixture will be, once its models were opened. Nothing is asked of them."""
+    mixture = open_mixture(read_moe(path), path.resolve().parent, where=str(path))
+    told = {
+        "architecture": mixture.family.architecture,
+        "experts": [part.given for part in mixture.experts],
+        "shared_experts": [part.given for part in mixture.shared],
+        "experts_per_token": mixture.config.experts_per_token,
+        "gate_mode": mixture.config.gate_mode,
+        "parameters": mixture.parameters,
+        "active": mixture.active,
+        "bytes": mixture.bytes,
+    }
+    if as_json:
+        print(json.dumps(told))
+        return
+    console = Console()
+    table = Table.grid(padding=(0, 2))
+    table.add_row("base", mixture.base.given)
+    for number, part in enumerate(mixture.experts):
+        table.add_row(f"expert {number}", part.given)
+    for part in mixture.shared:
+        table.add_row("shared expert", part.given)
+    console.print(table, highlight=False)
+    console.print(
+        f"{mixture.family.architecture}: {mixture.parameters / 1e6:.1f} M parameters, "
+        f"{mixture.active / 1e6:.1f} M for a token ({mixture.config.experts_per_token} of {len(mixture.experts)} experts), "
+        f"{mixture.bytes / 1e9:.2f} GB; "
+        f"router rows: {mixture.config.gate_mode}",
+        highlight=False,
+    )
+    console.print("[green]No mistake found.[/green]")
 
 
 def _as_json(plan: Plan, cost: Estimate) -> dict[str, object]:

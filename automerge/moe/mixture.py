@@ -40,8 +40,7 @@ class Piece:
 
 
 class Mixture:
-    """A sparse model to be written, see export.weights.Weights. `rows`: fp32 [layers, experts, hidden size], those of a
-    gated shared expert last."""
+    """A sparse model to be written, see export.weights.Weights."""
 
     def __init__(
         self,
@@ -50,11 +49,13 @@ class Mixture:
         base: Part,
         experts: Sequence[Part],
         shared: Sequence[Part],
-        rows: Tensor,
+        find_rows: Callable[[], Tensor],
     ) -> None:
-        """Raises ConfigError or SourceError where a model cannot be merged as its recipe says, ConfigError where the
+        """`find_rows` gives the router's rows, fp32 [layers, experts, hidden size], a gated shared expert's last.
+
+        Raises ConfigError or SourceError where a model cannot be merged as its recipe says, ConfigError where the
         family has no place for one of the base's tensors."""
-        self.config, self.family, self.base, self.rows = config, family, base, rows
+        self.config, self.family, self.base, self._find_rows = config, family, base, find_rows
         self.experts, self.shared = tuple(experts), tuple(shared)
         self._dtype_name = config.dtype or base.models.dtype
         self.dtype = OUTPUT_DTYPES[self._dtype_name]
@@ -110,6 +111,11 @@ class Mixture:
             part.models.give_back()
 
     @cached_property
+    def rows(self) -> Tensor:
+        """The router's, found at the first call. Raises MergeError."""
+        return self._find_rows()
+
+    @cached_property
     def _merge(self) -> Merge:
         return self.base.merge(self._dtype_name)
 
@@ -136,11 +142,10 @@ class Mixture:
                     yield from self._routers(layer)
 
     def _routers(self, layer: int) -> Iterator[Piece]:
-        split, width = len(self.experts), self.rows.shape[2]
-        routed, always = self.rows[layer, :split], self.rows[layer, split:]
-        yield Piece(self.family.router_tensor(layer), (split, width), lambda: routed)
+        split, width = len(self.experts), int(self.base.models.config["hidden_size"])
+        yield Piece(self.family.router_tensor(layer), (split, width), lambda: self.rows[layer, :split])
         if self.family.shared_is_gated:
-            yield Piece(self.family.shared_router_tensor(layer), (1, width), lambda: always)
+            yield Piece(self.family.shared_router_tensor(layer), (1, width), lambda: self.rows[layer, split:])
 
     def _missing(self, name: str) -> Iterator[Piece]:
         """What the family must have beside this tensor, and the base lacks: biases of zero."""
@@ -172,8 +177,8 @@ class _Feeder:
 def open_mixture(
     config: MoeConfig, folder: Path, *, seed: int = 0, tell: Tell = lambda done, total: None, where: str = "config"
 ) -> Mixture:
-    """Opens the models and makes the router's rows. Relative paths start at `folder`; `seed` is that of random rows and
-    of skills' items. Raises ConfigError, SourceError, SkillError, MergeError."""
+    """Opens the models. Asks no model yet: `tell` hears of that when the rows are found. Relative paths start
+    at `folder`; `seed` is that of random rows and of skills' items. Raises ConfigError, SourceError, SkillError."""
     base = open_base(config.base_model, folder)
     model_type = str(base.models.config.get("model_type"))
     gated = any(expert.has_prompts for expert in config.shared_experts) or config.gate_mode == "random"
@@ -181,8 +186,8 @@ def open_mixture(
     experts = [open_expert(expert.source_model, base, folder) for expert in config.experts]
     shared = [open_expert(expert.source_model, base, folder) for expert in config.shared_experts]
     routed = [*config.experts, *(config.shared_experts if family.shared_is_gated else ())]
-    rows = gates(base, [_wanted(expert, folder, seed) for expert in routed], config.gate_mode, seed, tell)
-    return Mixture(config, family, base, experts, shared, rows)
+    wanted = [_wanted(expert, folder, seed) for expert in routed]
+    return Mixture(config, family, base, experts, shared, lambda: gates(base, wanted, config.gate_mode, seed, tell))
 
 
 def _wanted(expert: Expert, folder: Path, seed: int) -> Wanted:

@@ -283,6 +283,6 @@ def parse_mergekit(path: Path) -> MergekitConfig:
     """The config in a file. Raises ConfigError listing every mistake in its shape."""
     data = read_yaml(path)
     if "experts" in data:
-        hint = "A mixture of experts is another kind of merge than those of a merge_method."
+        hint = "A mixture of experts is made by: automerge moe CONFIG OUT"
         raise ConfigError("experts: this is a config of mergekit-moe", where=str(path), hint=hint)
     return validate(MergekitConfig, data, str(path))

@@ -1,0 +1,54 @@
+"""`automerge moe` and `check` on mergekit-moe's YAML."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.world import Done
+from tests.moe.conftest import described
+from tests.peers.pico import pico_family
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("moe")
+    models = pico_family(folder / "models", "llama")
+    file = folder / "moe.yml"
+    file.write_text(yaml.safe_dump(described(models["base"], [models["one"], models["two"]], experts_per_token=1)))
+    return file
+
+
+def test_check_then_moe(automerge: Callable[..., Done], config: Path, tmp_path: Path) -> None:
+    planned = automerge("check", str(config), "--json")
+    assert planned.code == 0
+    made = automerge("moe", str(config), str(tmp_path / "out"), "--json")
+    assert made.code == 0
+    for key in ("architecture", "parameters", "active", "bytes"):
+        assert made.json[key] == planned.json[key], key
+    assert made.json["active"] < made.json["parameters"] and 0 < made.json["closest_gates"] <= 1
+    about = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert about["checksum"] == made.json["checksum"]
+    assert (tmp_path / "out" / "moe_config.yml").read_text() == config.read_text()
+    again = automerge("moe", str(config), str(tmp_path / "out"))
+    assert again.code == 1 and "exists already" in again.message
+
+
+def test_the_words_for_people(automerge: Callable[..., Done], config: Path, tmp_path: Path) -> None:
+    assert "No mistake found." in automerge("check", str(config)).out
+    told = automerge("moe", str(config), str(tmp_path / "out"))
+    assert told.code == 0 and "MixtralForCausalLM" in told.out and "cosine" in told.out
+
+
+def test_merge_says_where_a_mixture_is_made(automerge: Callable[..., Done], config: Path, tmp_path: Path) -> None:
+    told = automerge("merge", str(config), str(tmp_path / "out"))
+    assert told.code == 1 and "automerge moe" in told.message
+
+
+def test_the_shipped_example_has_no_mistake_but_its_models(automerge: Callable[..., Done]) -> None:
+    told = automerge("check", str(ROOT / "docs" / "examples" / "beyonder-4x7b.yaml"))
+    assert told.code == 1 and "mlabonne/Marcoro14-7B-slerp" in told.message
