@@ -67,7 +67,8 @@ def _check_moe(path: Path, as_json: bool) -> None:
     console.print(table, highlight=False)
     console.print(
         f"{mixture.family.architecture}: {mixture.parameters / 1e6:.1f} M parameters, "
-        f"{mixture.active / 1e6:.1f} M for a token ({mixture.config.experts_per_token} of {len(mixture.experts)} experts), "
+        f"{mixture.active / 1e6:.1f} M for a token "
+        f"({mixture.config.experts_per_token} of {len(mixture.experts)} experts), "
         f"{mixture.bytes / 1e9:.2f} GB; "
         f"router rows: {mixture.config.gate_mode}",
         highlight=False,

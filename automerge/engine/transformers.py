@@ -7,6 +7,7 @@ arguments, so the same call gives the same answers. It knows no skill and no stu
 import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from automerge.config import EngineConfig
 from automerge.engine.base import Continuation, Message
 from automerge.engine.dialogue import Dialogue, beyond, check_context, check_dtype
+from automerge.engine.experts import storage_of
 from automerge.engine.structure import structure
 from automerge.errors import EngineError
 from automerge.merge.frame import Frame
@@ -276,17 +278,23 @@ def _model_of(config: Mapping[str, Any], dtype: torch.dtype, device: torch.devic
 def _parameters(model: "transformers.PreTrainedModel", names: Sequence[str], where: str) -> dict[str, torch.Tensor]:
     """Checkpoint tensor name → the module's own storage. Raises EngineError where the two do not agree."""
     held = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
-    missing = [name for name in names if name not in held]
+    found = {name: storage_of(name, held) for name in names}
+    missing = [name for name, storage in found.items() if storage is None]
     if missing:
         raise EngineError(
             f"the model has no parameter for {len(missing)} tensors of the checkpoint, the first: {missing[0]}",
             where=where,
         )
-    served = {held[name].data_ptr() for name in names}
-    left = [name for name, value in model.named_parameters() if value.data_ptr() not in served]
+    places: dict[str, torch.Tensor] = {}
+    covered: Counter[int] = Counter()  # elements, by the parameter's address: tied ones have one
+    for name, storage in found.items():
+        assert storage is not None
+        whole, places[name] = storage
+        covered[whole.data_ptr()] += places[name].numel()
+    left = [name for name, value in model.named_parameters() if covered[value.data_ptr()] < value.numel()]
     if left:
         raise EngineError(
             f"the checkpoint lacks {len(left)} parameters of the model, the first: {left[0]}",
             where=where,
         )
-    return {name: held[name] for name in names}
+    return places

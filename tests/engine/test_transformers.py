@@ -19,6 +19,7 @@ from automerge.merge import Merge, Models, open_models
 from automerge.recipe import Group, Recipe, make_recipe
 from automerge.records import Prompt, Sampling
 from tests.merge.helpers import edit_json, recipe_of
+from tests.peers.pico import MIXTURES, pico_base, pico_fine_tune
 from tests.tiny import CHAT_TEMPLATE, fine_tune_of, lora_of, tiny_llama, tiny_tokenizer
 
 TEXTS = ("one two three", "1+1=", "z", "a longer text than the others, by far")
@@ -417,3 +418,18 @@ def test_an_engine_that_would_round_the_merge_again_is_refused(tmp_path: Path) -
     )
     with pytest.raises(EngineError, match="float32, which bfloat16 cannot hold"):
         engine.apply(recipe)
+
+
+@pytest.mark.parametrize("architecture", sorted(MIXTURES))
+def test_experts_are_merged_into_where_they_are_stacked(architecture: str, tmp_path: Path) -> None:
+    base = pico_base(tmp_path / "base", architecture)
+    tuned = pico_fine_tune(base, tmp_path / "far", 1, 2.0)
+    models = open_models(str(base), {"far": str(tuned)})
+    recipe = recipe_of(models, "dare_linear", {"weight": {"far": 0.7}, "drop": {"far": 0.3}})
+    engine = TransformersEngine(models, EngineConfig.model_validate({"dtype": "float32"}))
+    applied = engine.apply(recipe)
+    write_checkpoint(recipe, models, tmp_path / "out", expected_checksum=applied.checksum)
+    shipped = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    held = dict(engine._model.named_parameters())
+    for name, parameter in shipped.named_parameters():
+        assert torch.equal(parameter, held[name]), name
