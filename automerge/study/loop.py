@@ -22,6 +22,7 @@ from automerge.space.baselines import Baseline, baselines
 from automerge.space.space import SearchSpace
 from automerge.study.climb import Climb, Watching
 from automerge.study.crew import run_jobs
+from automerge.study.drivers import CLAIM, DECIDING, OWNER, Alone, Drivers
 from automerge.study.events import Began, Ended, Listen, Note, Stage
 from automerge.study.records import Record, Row, SkillMean, objective_of, outside_row, study_rows, trial_row
 from automerge.study.samplers import Sampler
@@ -30,6 +31,7 @@ from automerge.study.trial import Attempt, Candidates, Trial
 
 Points = Mapping[str, Mapping[str, float]]  # name → value a parameter
 
+WAIT = 1.0  # seconds between looks at what other drivers still try
 MAX_FAILURES = 5  # candidates in a row that could not be merged or served, before the study stops
 
 
@@ -77,9 +79,10 @@ class Search:
         bench: Candidates,
         listen: Listen,
         starts: Callable[[], Points] = dict,
+        drivers: Drivers | None = None,
     ) -> None:
         """`starts` finds points that are tried after the baselines, before anything is proposed. It may take long, so
-        it is asked once in a study."""
+        it is asked once in a study. `drivers`: who else drives the study; by default nobody."""
         self.study = study
         self.space = space
         self.config: SearchConfig = space.config
@@ -88,40 +91,104 @@ class Search:
         self.baselines: list[Baseline] = baselines(space)
         self._find_starts = starts
         self.climb = Climb(self.config, bench.counts, bench.search_scores, tier=bench.has_tier)
+        self.drivers: Drivers = drivers or Alone()
+        self._counted: set[str] = set()  # labels
         self._trials, self._seconds = 0, 0.0  # spent
         self._begun = 0  # of the trials in the budget, with those that are being tried
         self._failures = 0  # in a row
 
     def run(self, budget: Budget) -> None:
         """Searches until the budget is spent. Raises StudyError where nothing can be merged or served any more."""
-        self.sampler = Sampler.of(self.study, self.space, budget.trials, self.bench.width)
-        self._enqueue(BASELINE, {b.name: b.params for b in self.baselines if b.params is not None})
+        with self.drivers.holding(DECIDING):
+            self.sampler = Sampler.of(self.study, self.space, budget.trials, self.bench.width)
+            self._enqueue(BASELINE, {b.name: b.params for b in self.baselines if b.params is not None})
         self.listen(Stage("searching", budget.trials or 0))
-        for row in self.rows():
-            if row.finished:
-                self._count(row, restored=True)
-        self.climb.settle()  # once: the order of the rows is not that in which they were tried
-        run_jobs(self._jobs(budget), self._ready, self._try, self._finish, self.bench.width, self.bench.halt)
+        self._catch_up()
+        self._work(self._decided(self._jobs(budget)))
+        while self._others():  # what is left by one that is gone is taken up, the rest waited for
+            self._work(self._decided(self._left()))
+            time.sleep(WAIT)
+            self._catch_up()
+
+    def _work(self, jobs: Iterator["_Job"]) -> None:
+        run_jobs(jobs, self._ready, self._try, self._finish, self.bench.width, self.bench.halt)
+
+    def _decided(self, jobs: Iterator["_Job"]) -> Iterator["_Job"]:
+        """The same, each made while nobody else decides, in the light of what the others did."""
+        while True:
+            with self.drivers.holding(DECIDING):
+                if self.drivers.shared:
+                    self._catch_up()
+                job = next(jobs, None)
+            if job is None:
+                return
+            yield job
 
     def _jobs(self, budget: Budget) -> Iterator["_Job"]:
         """What is to be tried, one after another, each made when there is an engine for it."""
-        self._begun = self._trials
-        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            yield self._trial_job(self.sampler.complete(optuna.Trial(self.study, frozen._trial_id)))
+        yield from self._left()
         waiting = {row.label for row in self.rows() if row.state == "waiting"}
         for index, baseline in enumerate(self.baselines):
             if self._spent(budget):
                 break
-            key = f"{OUTSIDE}{index:02d}:{baseline.name}"
-            if baseline.params is None and key not in self.study.user_attrs:
-                yield self._begin(_Job(baseline.recipe, baseline.name, True, key=key))
-            elif baseline.name in waiting:
+            if baseline.params is None and self._is_free(self._outside(index)):
+                yield self._baseline_job(index)
+            elif baseline.name in waiting and self._is_waiting(baseline.name):
                 yield self._trial_job(self.sampler.propose())  # enqueued in this order
         for name, point in self._starts().items() if not self._spent(budget) else ():
             if not self._spent(budget) and self._enqueue(START, {name: point}):
                 yield self._trial_job(self.sampler.propose())
         while not self._spent(budget):
             yield self._trial_job(self.sampler.propose())
+
+    def _left(self) -> Iterator["_Job"]:
+        """What drivers that are gone had begun."""
+        for frozen in self._running():
+            if self.drivers.is_gone(frozen.user_attrs.get(OWNER)):
+                yield self._trial_job(self.sampler.complete(optuna.Trial(self.study, frozen._trial_id)))
+        for index, _ in enumerate(self.baselines) if self.drivers.shared else ():
+            key = self._outside(index)
+            if CLAIM + key in self.study.user_attrs and self._is_free(key):
+                yield self._baseline_job(index)
+
+    def _running(self) -> list[optuna.trial.FrozenTrial]:
+        found: list[optuna.trial.FrozenTrial]
+        found = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return found
+
+    def _others(self) -> bool:
+        """Whether somebody else has begun what has not ended."""
+        if not self.drivers.shared:
+            return False
+        attributes = self.study.user_attrs
+        keys = [self._outside(index) for index in range(len(self.baselines))]
+        return bool(self._running()) or any(CLAIM + key in attributes and key not in attributes for key in keys)
+
+    def _outside(self, index: int) -> str:
+        """The study's attribute that holds the record of a baseline outside the space."""
+        return f"{OUTSIDE}{index:02d}:{self.baselines[index].name}"
+
+    def _is_free(self, key: str) -> bool:
+        """Whether nobody has tried, or is trying, a baseline outside the space."""
+        attributes = self.study.user_attrs
+        return key not in attributes and self.drivers.is_gone(attributes.get(CLAIM + key))
+
+    def _is_waiting(self, label: str) -> bool:
+        """Whether nobody took an enqueued trial since it was seen. One driver knows that by itself."""
+        return not self.drivers.shared or any(row.label == label and row.state == "waiting" for row in self.rows())
+
+    def _catch_up(self) -> None:
+        """Takes in what ended without this driver, and counts what is begun."""
+        rows = self.rows()
+        for row in rows:
+            if row.finished and row.label not in self._counted:
+                self._count(row, restored=True)
+        self.climb.settle()  # once: the order of the rows is not that in which they were tried
+        self._begun = self._trials
+        if self.drivers.shared:
+            keys = [key.removeprefix(CLAIM) for key in self.study.user_attrs if key.startswith(CLAIM)]
+            self._begun += sum(row.state == "running" for row in rows)
+            self._begun += sum(key not in self.study.user_attrs for key in keys)
 
     def rows(self) -> list[Row]:
         """Everything tried so far: baselines outside the space, then the trials by number."""
@@ -143,7 +210,15 @@ class Search:
             self.study.enqueue_trial(dict(points[name]), user_attrs={attribute: name})
         return bool(new)
 
+    def _baseline_job(self, index: int) -> "_Job":
+        baseline, key = self.baselines[index], self._outside(index)
+        if self.drivers.shared:
+            self.study.set_user_attr(CLAIM + key, self.drivers.name)
+        return self._begin(_Job(baseline.recipe, baseline.name, True, key=key))
+
     def _trial_job(self, trial: optuna.Trial) -> "_Job":
+        if self.drivers.shared:
+            trial.set_user_attr(OWNER, self.drivers.name)
         recipe = self.space.recipe(trial.params)
         return self._begin(_Job(recipe, _label(trial), BASELINE in trial.user_attrs, trial=trial))
 
@@ -181,7 +256,21 @@ class Search:
         job.seconds = time.perf_counter() - start
 
     def _finish(self, job: "_Job") -> None:
-        """Records what became of a job, and tells Optuna."""
+        """Records what became of a job, and tells Optuna; nothing where another driver has taken it over."""
+        with self.drivers.holding(DECIDING):
+            if self._is_mine(job):
+                self._conclude(job)
+
+    def _is_mine(self, job: "_Job") -> bool:
+        """Whether no other driver thought this one gone."""
+        if not self.drivers.shared:
+            return True
+        if job.trial is None:
+            return bool(self.study.user_attrs.get(CLAIM + job.key) == self.drivers.name)
+        held = next((frozen for frozen in self._running() if frozen.number == job.trial.number), None)
+        return held is not None and held.user_attrs.get(OWNER) == self.drivers.name
+
+    def _conclude(self, job: "_Job") -> None:
         if job.trial is None:
             record = self._record(job)
             self.study.set_user_attr(job.key, to_json(record))
@@ -227,6 +316,7 @@ class Search:
         return budget.spent(self._begun, self._seconds)
 
     def _count(self, row: Row, *, restored: bool = False) -> None:
+        self._counted.add(row.label)
         self._trials += 1
         self._failures = self._failures + 1 if row.state == "failed" else 0
         self._seconds += row.record.seconds["total"] / self.bench.width if row.record else 0.0

@@ -25,11 +25,12 @@ from automerge.merge.movement import movement
 from automerge.space.space import SearchSpace
 from automerge.space.starts import starts
 from automerge.study.crew import Crew
+from automerge.study.drivers import PROVING, drivers_of
 from automerge.study.events import Block, Listen, Note
 from automerge.study.finals import prove
 from automerge.study.folder import StudyFolder, write_atomically
 from automerge.study.identity import identity
-from automerge.study.loop import Budget, Search
+from automerge.study.loop import Budget, Points, Search
 from automerge.study.store import hold_identity, open_study, storage_failures
 from automerge.study.trial import Bench, Candidates
 
@@ -95,12 +96,19 @@ def run_search(
         study = open_study(plan.config.name, url, objectives=max(len(plan.config.objectives), 1))
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
         folder.write_about(plan.config, [plan.models.base_ref, *plan.models.source_refs])
-        with _benches(plan, folder, listen, start, study, workers) as bench:
-            search = Search(study, plan.space, bench, listen, lambda: starts(plan.space, movement(plan.models)))
+        with _benches(plan, folder, listen, start, study, workers) as bench, drivers_of(study) as drivers:
+            search = Search(
+                study, plan.space, bench, listen, lambda: starts(plan.space, movement(plan.models)), drivers
+            )
             search.run(budget)
-            verdict = prove(study, plan.space, search.baselines, bench, listen)
+            with drivers.holding(PROVING):  # among several the first proves, and the others read its verdict
+                verdict = prove(study, plan.space, search.baselines, bench, listen)
         write_verdict(folder, verdict)
     return verdict
+
+
+def _starts(plan: Plan) -> Points:
+    return starts(plan.space, movement(plan.models))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The Optuna side of a study: opening it, its attributes, and refusing to go on with something else."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -13,6 +14,8 @@ from automerge.errors import StudyError, StudyMismatch
 RECORD, BASELINE, START = "record", "baseline", "start"  # user attributes of a trial
 IDENTITY, VERDICTS = "identity", "verdicts"  # user attributes of a study
 SAMPLER, STARTS = "sampler", "starts"  # and, of a study, who proposes, and from where
+TRIES = 3  # at making tables that somebody else makes at the same time
+SERVERS = ("postgresql", "mysql", "mariadb")  # storages that several drivers can share
 OUTSIDE = "baseline:"  # and, of baselines outside the space: baseline:<place in the order>:<name>
 
 
@@ -49,13 +52,30 @@ def storage_failures(url: str) -> Iterator[None]:
         ) from error
 
 
-def _storage(url: str) -> "RDBStorage | optuna.storages.BaseStorage | str":
+def _storage(url: str) -> "RDBStorage | str":
+    if url.startswith(SERVERS):
+        _make_tables(url)
+        # One session, for drivers.py: its locks and Optuna's writes live and die together.
+        one = {"pool_size": 1, "max_overflow": 0}
+        return RDBStorage(url, engine_kwargs=one, skip_compatibility_check=True, skip_table_creation=True)
     if not url.startswith("sqlite"):
         return url
     storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
     with storage.engine.connect() as connection:
         connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
     return storage
+
+
+def _make_tables(url: str) -> None:
+    """Makes or checks Optuna's tables, for which it takes several sessions. Another process may be at it too."""
+    for attempt in range(TRIES):
+        try:
+            RDBStorage(url).engine.dispose()
+            return
+        except (sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError):
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(1.0)
 
 
 def _public(url: str) -> str:
