@@ -48,7 +48,10 @@ def search(
     storage: Storage = None,
     engine: Annotated[str | None, typer.Option(help="auto, transformers or vllm. Default: the config's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of masks, items and proposals. Default: the config's.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Engines on this machine, each trying a merge at a time.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Engines, each trying a merge at a time.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Have them on a Ray cluster (auto, or HOST:PORT), not here.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Search for the best merge, prove it on held-out items. Run again to go on. Exit 0 promoted, 3 not."""
@@ -69,7 +72,7 @@ def search(
 
     try:
         with interrupt.caught(), screen:
-            verdict = run_search(plan, folder, spend, listen, storage=storage, workers=workers)
+            verdict = run_search(plan, folder, spend, listen, storage=storage, workers=workers, ray=ray)
     except KeyboardInterrupt:
         again = shlex.join(["automerge", *sys.argv[1:]])
         console.print("Stopped; what was scored is kept. Go on with the same command:")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -59,16 +59,14 @@ class Child:
             if not self._calls.poll(seconds):
                 self.close()
                 raise EngineLost(f"the engine has not answered for {seconds:g} s", where=str(self._log), hint=SLOW)
-            kind, *answer = self._calls.recv()
+            answer = self._calls.recv()
         except (EOFError, OSError):
             code = self._end()
             raise EngineLost(f"the engine's process died ({code})", where=str(self._log)) from None
         except BaseException:  # Ctrl-C: the answer would be taken for that of the next call
             self.close()
             raise
-        if kind == "returned":
-            return answer[0]
-        raise _error(*answer, log=self._log)
+        return unpacked(answer, str(self._log))
 
     def close(self) -> None:
         """Kills the child and its group. May be called twice."""
@@ -94,22 +92,31 @@ def serve(methods: Mapping[str, Callable[..., Any]]) -> NoReturn:
     threading.Thread(target=_die_with_the_parent, args=(lifeline,), daemon=True).start()
     while True:
         name, arguments = calls.recv()
-        try:
-            calls.send(("returned", methods[name](*arguments)))
-        except AutomergeError as error:
-            calls.send(("raised", type(error).__name__, error.message, error.where, error.hint))
-        except Exception as error:
-            traceback.print_exc()
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            calls.send(("raised", "EngineLost", reason, None, None))
+        calls.send(packed(methods[name], arguments))
+
+
+def packed(method: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """What a call came to, as plain values: `unpacked` returns it, or raises it."""
+    try:
+        return "returned", method(*arguments)
+    except AutomergeError as error:
+        return "raised", type(error).__name__, error.message, error.where, error.hint
+    except Exception as error:
+        traceback.print_exc()
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return "raised", "EngineLost", reason, None, None
+
+
+def unpacked(answer: tuple[Any, ...], log: str) -> Any:
+    """The value that was returned. Raises what was raised; `log` is where it happened, if it does not say itself."""
+    kind, *rest = answer
+    if kind == "returned":
+        return rest[0]
+    name, message, where, hint = rest
+    raised: AutomergeError = getattr(errors, name)(message, where=where or log, hint=hint)
+    raise raised
 
 
 def _die_with_the_parent(lifeline: int) -> None:
     os.read(lifeline, 1)  # returns when the writing end is closed
     os.killpg(0, signal.SIGKILL)
-
-
-def _error(kind: str, message: str, where: str | None, hint: str | None, *, log: Path) -> AutomergeError:
-    found = getattr(errors, kind)
-    error: AutomergeError = found(message, where=where or str(log), hint=hint)
-    return error

@@ -1,39 +1,41 @@
-"""A transformers engine in a process of its own, so that several can run beside each other on one machine.
+"""An engine in a process of its own, on this machine or another, so that several can run beside each other.
 
 It keeps the engine contract by passing every call on. Where its process is lost, the next apply starts another.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from automerge.config import EngineConfig
 from automerge.engine.base import Continuation, Message
-from automerge.engine.child import Child
 from automerge.errors import EngineError, EngineLost
-from automerge.merge.models import Models
 from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
 
-HOST = "automerge.engine.remote_host"
-STARTING = 600.0  # seconds a start may take: reading a model
+STARTING = 600.0  # seconds a start may take: waiting for a place, reading a model
+
+
+class Process(Protocol):
+    """Where the calls go: child.Child, or ray_actor.Actor."""
+
+    def call(self, name: str, *arguments: Any, seconds: float) -> Any: ...
+    def close(self) -> None: ...
 
 
 class RemoteEngine:
-    """See engine.base.Engine. `log` takes what the process prints, `environment` are variables of its own."""
+    """See engine.base.Engine. `spawn` makes a process that runs remote_host.Host; `paths`: base and sources as it is to
+    open them."""
 
     def __init__(
         self,
-        models: Models,
+        paths: tuple[str, Mapping[str, str]],
         config: EngineConfig,
-        log: Path,
-        environment: Mapping[str, str],
+        spawn: Callable[[], Process],
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._base = str(models.base.folder)
-        self._sources = {name: str(source.folder) for name, source in models.sources.items()}
-        self._config, self._log, self._environment, self._tell = config, log, dict(environment), tell
-        self._child: Child | None = None
+        self._base, self._sources = paths[0], dict(paths[1])
+        self._config, self._spawn, self._tell = config, spawn, tell
+        self._child: Process | None = None
         self._closed = False
         self.fingerprint: str = self._start()
 
@@ -83,7 +85,7 @@ class RemoteEngine:
         self._stop()
 
     def _start(self) -> str:
-        self._child = Child(HOST, self._log, self._environment)
+        self._child = self._spawn()
         config = self._config.model_dump()
         found: str = self._within(STARTING, "start", self._base, self._sources, config)
         return found

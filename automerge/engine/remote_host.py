@@ -1,10 +1,13 @@
-"""The process behind a RemoteEngine: one transformers engine, its calls answered one at a time. See child.py."""
+"""The process behind a RemoteEngine: the engine that a config asks for, its calls answered one at a time."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from automerge.config import EngineConfig
+from automerge.engine.base import Engine
 from automerge.engine.child import serve
-from automerge.engine.transformers import TransformersEngine
+from automerge.engine.start import start_engine
 from automerge.errors import EngineError
 from automerge.merge.models import open_models
 
@@ -16,11 +19,11 @@ class Host:
     """Makes the engine by `start`, then passes calls on."""
 
     def __init__(self) -> None:
-        self._engine: TransformersEngine | None = None
+        self._engine: Engine | None = None
 
     def start(self, base: str, sources: dict[str, str], config: dict[str, Any]) -> str:
         """Returns the engine's fingerprint."""
-        self._engine = TransformersEngine(open_models(base, sources), EngineConfig(**config))
+        self._engine = start_engine(open_models(base, sources), EngineConfig(**config))
         return self._engine.fingerprint
 
     def call(self, name: str, *arguments: Any) -> Any:
@@ -30,8 +33,10 @@ class Host:
         found = getattr(self._engine, name)
         return found if name in PROPERTIES else found(*arguments)
 
+    def methods(self) -> dict[str, Callable[..., Any]]:
+        """All that may be called, by name."""
+        return {"start": self.start, **{name: partial(self.call, name) for name in (*PROPERTIES, *METHODS)}}
+
 
 if __name__ == "__main__":
-    host = Host()
-    calls = {name: (lambda *arguments, name=name: host.call(name, *arguments)) for name in (*PROPERTIES, *METHODS)}
-    serve({"start": host.start, **calls})
+    serve(Host().methods())

@@ -3,16 +3,19 @@
 import importlib.util
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from automerge.config import EngineConfig
 from automerge.engine.base import Engine
+from automerge.engine.child import Child
 from automerge.engine.remote import RemoteEngine
 from automerge.engine.share import Share
 from automerge.errors import EngineError
 from automerge.merge.models import Models
 
 ALONE = Share(0, 1)
+HOST = "automerge.engine.remote_host"
 
 
 def start_engine(
@@ -33,7 +36,7 @@ def start_engine(
     environment = share.environment(int(config.arguments.get("tensor_parallel_size", 1))) if share.of > 1 else {}
     if chosen_engine(config)[0] == "transformers":
         if share.of > 1:
-            return RemoteEngine(models, config, log, environment, tell)
+            return RemoteEngine(paths_of(models), config, partial(Child, HOST, log, environment), tell)
         from automerge.engine.transformers import TransformersEngine  # seconds, and only a study and eval need it
 
         return TransformersEngine(models, config)
@@ -42,6 +45,24 @@ def start_engine(
     from automerge.engine.vllm import VllmEngine
 
     return VllmEngine(models, config, log, tell, environment)
+
+
+def on_ray(
+    models: Models, config: EngineConfig, address: str, workers: int, tell: Callable[[str], None]
+) -> Callable[[], Engine]:
+    """Joins a Ray cluster; starts one of so many engines there, each node choosing as `start_engine` does. Raises
+    EngineError, also where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise EngineError("ray is not installed", where="--ray", hint="pip install 'automerge[ray]'")
+    from automerge.engine.ray_actor import Actor, join
+
+    spawn = partial(Actor, join(address, config, workers))
+    return lambda: RemoteEngine(paths_of(models), config, spawn, tell)
+
+
+def paths_of(models: Models) -> tuple[str, dict[str, str]]:
+    """Where base and sources lie."""
+    return str(models.base.folder), {name: str(source.folder) for name, source in models.sources.items()}
 
 
 def chosen_engine(config: EngineConfig) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import optuna
 from automerge.config import SearchConfig
 from automerge.engine.base import Engine
 from automerge.engine.share import Share
-from automerge.engine.start import chosen_engine, start_engine
+from automerge.engine.start import chosen_engine, on_ray, start_engine
 from automerge.errors import SkillError
 from automerge.evals.cheap import companion
 from automerge.evals.loaded import LoadedSkill, prepare
@@ -83,12 +83,13 @@ def run_search(
     *,
     storage: str | None = None,
     workers: int = 1,
+    ray: str | None = None,
     start: Callable[[Plan, Share], Engine] | None = None,
 ) -> Verdict:
     """Searches, proves, and leaves the verdict in the folder. The same call again goes on where it stopped.
 
-    `workers` candidates are tried at a time, each by an engine of its own. `start` makes an engine, by default the
-    config's.
+    `workers` candidates are tried at a time, each by an engine of its own: on this machine, or on the Ray cluster at
+    the address `ray`. `start` makes an engine, by default the config's.
     """
     folder.create()
     url = storage or folder.storage
@@ -96,7 +97,7 @@ def run_search(
         study = open_study(plan.config.name, url, objectives=max(len(plan.config.objectives), 1))
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
         folder.write_about(plan.config, [plan.models.base_ref, *plan.models.source_refs])
-        with _benches(plan, folder, listen, start, study, workers) as bench, drivers_of(study) as drivers:
+        with _benches(plan, folder, listen, start, study, workers, ray) as bench, drivers_of(study) as drivers:
             search = Search(
                 study, plan.space, bench, listen, lambda: starts(plan.space, movement(plan.models)), drivers
             )
@@ -119,6 +120,7 @@ def _benches(
     start: Callable[[Plan, Share], Engine] | None,
     study: optuna.Study,
     workers: int,
+    ray: str | None,
 ) -> Iterator[Candidates]:
     lock = threading.Lock()  # workers tell what they do from threads of their own
 
@@ -131,11 +133,14 @@ def _benches(
             listen(Note(text))
 
     config = plan.config.engine
+    there = on_ray(plan.models, config, ray, workers, tell) if ray is not None else None
 
     def start_one(index: int) -> Engine:
         share = Share(index, workers)
         if start:
             return start(plan, share)
+        if there is not None:
+            return there()
         log = folder.engine_log if workers == 1 else folder.engine_log.with_suffix(f".{index}.log")
         return start_engine(plan.models, config, log=log, tell=tell, share=share)
 
@@ -148,7 +153,9 @@ def _benches(
             return Bench(engine, plan.skills, plan.tier, stack.enter_context(AnswerStore(folder.answers)), on_block)
 
         benches = [bench(engine) for engine in engines]
-        if start is None:
+        if ray is not None:
+            tell(f"engines: {workers} on Ray at {ray} ({engines[0].fingerprint})")
+        elif start is None:
             tell("engine: {} ({})".format(*chosen_engine(config)) + (f", {workers} of them" if workers > 1 else ""))
         yield benches[0] if workers == 1 else Crew(benches, reader=bench(engines[0]))
 

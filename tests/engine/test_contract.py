@@ -8,8 +8,10 @@ import pytest
 
 from automerge.config import EngineConfig
 from automerge.engine.base import Engine
+from automerge.engine.child import Child
 from automerge.engine.fake import FakeEngine
 from automerge.engine.remote import RemoteEngine
+from automerge.engine.start import HOST, paths_of
 from automerge.engine.transformers import TransformersEngine
 from automerge.errors import MergeError
 from automerge.merge import Models
@@ -85,4 +87,6 @@ class TestRemoteEngine(TestTransformersEngine):
 
     def make(self, family: Models, folder: Path) -> Engine:
         config = EngineConfig(device="cpu")
-        return RemoteEngine(family, config, folder / "engine.log", {"OMP_NUM_THREADS": "1"})
+        return RemoteEngine(
+            paths_of(family), config, lambda: Child(HOST, folder / "engine.log", {"OMP_NUM_THREADS": "1"})
+        )

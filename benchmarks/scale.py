@@ -1,0 +1,157 @@
+"""What several workers give, and what driving them costs.
+
+    python benchmarks/scale.py [--quick] [--json]
+
+efficiency   a fake engine of fixed latency in 32 workers, trials of 10 s: the ideal time over the time taken, TPE
+overhead     our ask, record and tell against Optuna's ask, suggest and tell alone, on SQLite: ratio of medians
+workers      candidates a second of the zoo with two real workers against one, each on one core
+Prints a table, writes results/scale.json, and with --json ends with one line of JSON. --quick: fewer and shorter,
+nothing written.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from rich.console import Console
+from rich.table import Table
+
+from automerge.config import load_search
+from automerge.engine.fake import FakeEngine
+from automerge.recipe import Recipe
+from automerge.records import Applied
+from automerge.study.events import Ended, Event, Stage
+from automerge.study.folder import StudyFolder
+from automerge.study.loop import Budget
+from automerge.study.session import Plan, make_plan, run_search
+from automerge.study.store import open_study
+from automerge.zoo import VARIABLE, prepare
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results" / "scale.json"
+
+
+class Sleeping(FakeEngine):
+    """Takes so many seconds a merge, and none to answer."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(lambda recipe, prompt: "x")
+        self._seconds = seconds
+
+    def apply(self, recipe: Recipe) -> Applied:
+        time.sleep(self._seconds)
+        return super().apply(recipe)
+
+
+def plan() -> Plan:
+    """The zoo, by TPE, every candidate asked everything, with few items: what is measured is not the scoring."""
+    config = load_search("zoo")
+    few = {name: {"use": use, "items": {"search": 32, "held_out": 32}} for name, use in config.skills.items()}
+    changed = {"skills": few, "racing": False, "sampler": {"name": "tpe"}, "gates": []}
+    folder = config.folder
+    loaded = type(config).model_validate({**config.model_dump(), **changed})
+    return make_plan(loaded.model_copy(update={"folder": folder}))
+
+
+def searched(seconds: float, workers: int, trials: int, start: Callable[..., Any] | None = None) -> float:
+    """Seconds from the first candidate to the last."""
+    times: list[float] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Ended) or (isinstance(event, Stage) and event.name == "searching"):
+            times.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = start or (lambda plan, share: Sleeping(seconds))
+        run_search(plan(), StudyFolder(Path(folder, "s")), Budget(trials=trials), listen, workers=workers, start=made)
+    return times[-1] - times[0]
+
+
+def efficiency(workers: int, seconds: float, rounds: int) -> dict[str, float]:
+    """Baselines that gates refer to come first in every study, so there is one more round than in the ideal."""
+    took = searched(seconds, workers, workers * rounds)
+    return {
+        "workers": workers,
+        "trial_seconds": seconds,
+        "trials": workers * rounds,
+        "efficiency": rounds * seconds / took,
+    }
+
+
+def overhead(trials: int) -> dict[str, float]:
+    """Milliseconds a trial."""
+    made = plan()
+    with tempfile.TemporaryDirectory() as folder:
+        ours = searched(0.0, 1, trials) / trials
+        study = open_study("bare", f"sqlite:///{folder}/bare.db", objectives=1)
+        took = []
+        for number in range(trials):
+            begun = time.perf_counter()
+            study.sampler = optuna.samplers.TPESampler(seed=number, multivariate=True, n_startup_trials=10)
+            trial = study.ask()
+            value = sum(trial.suggest_float(n, d.low, d.high) for n, d in made.space.distributions.items())
+            trial.set_constraint("gates", -1.0)
+            study.tell(trial, value)
+            took.append(time.perf_counter() - begun)
+    bare = statistics.mean(took)
+    return {"trials": trials, "ours_ms": 1000 * ours, "optuna_ms": 1000 * bare, "ratio": ours / bare}
+
+
+def real(trials: int) -> dict[str, float]:
+    """Of the zoo as it is, engine starts not counted."""
+    found = {}
+    for workers in (1, 2):
+        times: list[float] = []
+
+        def listen(event: Event, times: list[float] = times) -> None:
+            if isinstance(event, Ended):
+                times.append(time.perf_counter())
+
+        with tempfile.TemporaryDirectory() as folder:
+            config = load_search("zoo").model_copy(update={"racing": False})
+            study = StudyFolder(Path(folder, "s"))
+            run_search(make_plan(config), study, Budget(trials=trials), listen, workers=workers)
+        found[workers] = (len(times) - 1) / (times[-1] - times[0])
+    return {"one_a_second": found[1], "two_a_second": found[2], "ratio": found[2] / found[1]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    os.environ.setdefault(VARIABLE, str(prepare()))
+    results: dict[str, Any] = {"command": "python benchmarks/scale.py"}
+    results["overhead"] = overhead(20 if args.quick else 200)
+    results["efficiency"] = efficiency(8, 1.0, 3) if args.quick else efficiency(32, 10.0, 8)
+    results["workers"] = real(12 if args.quick else 60)
+    table = Table("what", "figure", "aim")
+    found = results["efficiency"]
+    table.add_row(
+        f"{found['workers']} workers, trials of {found['trial_seconds']:g} s: efficiency",
+        f"{found['efficiency']:.3f}",
+        "≥ 0.95",
+    )
+    found = results["overhead"]
+    table.add_row(
+        "ask + tell against Optuna's own",
+        f"{found['ours_ms']:.1f} ms ÷ {found['optuna_ms']:.1f} = {found['ratio']:.2f}",
+        "≤ 1.5",
+    )
+    table.add_row("two real workers against one, zoo", f"{results['workers']['ratio']:.2f}×", "≥ 1.7×")
+    Console().print(table)
+    if not args.quick:
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if args.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
