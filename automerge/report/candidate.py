@@ -9,6 +9,7 @@ from automerge.merge.models import models_of
 from automerge.recipe import parse_recipe
 from automerge.records import Applied
 from automerge.report.card import model_card
+from automerge.report.licences import licences
 from automerge.study.folder import StudyFolder
 from automerge.study.records import Record
 
@@ -17,11 +18,17 @@ def write_candidate(out: Path, label: str, record: Record, verdict: Verdict | No
     """Merges a candidate into the folder `out`, and writes nothing but the weights that were scored. Raises as
     write_checkpoint does."""
     recipe = parse_recipe(record.recipe)
+    models = models_of(recipe)
+    folders = {
+        recipe.base.name: models.base.folder,
+        **{ref.name: models.sources[ref.name].folder for ref in recipe.sources},
+    }
+    card = model_card(out.name, label, recipe, record, verdict, __version__, licences(folders))
     return write_checkpoint(
         recipe,
-        models_of(recipe),
+        models,
         out,
         expected_checksum=record.checksum,
         provenance={**folder.read_about(), "candidate": label, "verdict": verdict.outcome if verdict else None},
-        extra_files={"README.md": model_card(out.name, label, recipe, record, verdict, __version__)},
+        extra_files={"README.md": card},
     )

@@ -1,13 +1,18 @@
 """The model card of an exported merge: what was merged, how it was found, what was proven."""
 
+import re
+from pathlib import Path
+
+from huggingface_hub import ModelCardData
+
 from automerge.gate.verdict import Verdict
 from automerge.recipe import Recipe
+from automerge.report.licences import Licences
 from automerge.report.tables import gate_lines, markdown
 from automerge.study.records import Record
 
 _TEMPLATE = """---
-library_name: transformers
-tags: [merge, automerge]
+{metadata}
 ---
 # {title}
 
@@ -26,13 +31,37 @@ A merge of {sources} over {base}, found by [automerge](https://pypi.org/project/
 
 ## Scores on search items
 
+Of the items the search chose by, so they flatter: the held-out items above do not.
+
 {search}
+
+## Licences
+
+{licences}
+
+## Verify
+
+```sh
+pip install automerge
+automerge verify {title} --model {base}=… # merges the sources again, and compares every tensor
+```
 """
 
 
-def model_card(title: str, label: str, recipe: Recipe, record: Record, verdict: Verdict | None, version: str) -> str:
-    """The README.md of an export. `label` is the candidate's, as the verdict names it."""
+def model_card(
+    title: str,
+    label: str,
+    recipe: Recipe,
+    record: Record,
+    verdict: Verdict | None,
+    version: str,
+    held: Licences,
+) -> str:
+    """The README.md of an export, with the hub's metadata. `label` is the candidate's, as the verdict names it; `held`
+    are the licences of base and sources."""
     return _TEMPLATE.format(
+        metadata=_metadata(recipe, held),
+        licences=_licences(held),
         title=title,
         sources=", ".join(ref.name for ref in recipe.sources),
         base=recipe.base.name,
@@ -48,6 +77,35 @@ def model_card(title: str, label: str, recipe: Recipe, record: Record, verdict: 
             f"- {name}: {skill.mean:.4f} over {skill.n} items" for name, skill in sorted(record.skills.items())
         ),
     )
+
+
+def _metadata(recipe: Recipe, held: Licences) -> str:
+    """Front matter. Models that lie in a folder have no address to name."""
+    hub = [address for ref in (recipe.base, *recipe.sources) if (address := hub_id(ref.path))]
+    about = ModelCardData(
+        base_model=hub or None,
+        library_name="transformers",
+        license=held.merged or "other",
+        license_name=None if held.merged else "see-below",
+        pipeline_tag="text-generation",
+        tags=["merge", "automerge"],
+    )
+    return str(about.to_yaml())
+
+
+def _licences(held: Licences) -> str:
+    rows = "\n".join(f"- {name}: {licence}" for name, licence in held.stated.items())
+    if held.merged:
+        return f"All of them: {held.merged}."
+    if held.conflict:
+        return f"**They differ.** Whoever passes this merge on answers to each of them:\n\n{rows}"
+    return f"Not every model states one; find out before you pass this merge on:\n\n{rows}"
+
+
+def hub_id(path: str) -> str | None:
+    """The hub's address of a model that was named by it, without its revision; None for a folder."""
+    found = re.fullmatch(r"([\w][\w.-]*/[\w.-]+)(@[\w./-]+)?", path)
+    return found[1] if found and not Path(path).exists() else None
 
 
 def _verdict(label: str, verdict: Verdict | None) -> str:

@@ -2,17 +2,21 @@
 
 import io
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from ruamel.yaml import YAML
 
 from automerge.gate.rules import GateResult
 from automerge.gate.verdict import Judged, Outcome, Row, Verdict
 from automerge.recipe import Group, ModelRef, make_recipe
 from automerge.records import Interval
 from automerge.report.card import model_card
+from automerge.report.licences import Licences, licences
 from automerge.report.tables import (
     difference_table,
     gate_lines,
@@ -181,27 +185,74 @@ def test_markdown() -> None:
     assert len(lines) == 5
 
 
-def card(label: str = "trial 2", found: Verdict | None = None) -> str:
+STATED = Licences({"base": "mit", "math": "mit", "writing": "mit"}, "mit")
+
+
+def card(
+    label: str = "trial 2", found: Verdict | None = None, held: Licences = STATED, base: str = "/b", math: str = "/m"
+) -> str:
     recipe = make_recipe(
         method="dare_linear",
-        base=ModelRef("base", "/b", "a" * 64),
-        sources=(ModelRef("math", "/m", "b" * 64), ModelRef("writing", "/w", "c" * 64)),
+        base=ModelRef("base", base, "a" * 64),
+        sources=(ModelRef("math", math, "b" * 64), ModelRef("writing", "/w", "c" * 64)),
         groups=(Group((0, 2), "all", {"weight": {"math": 0.5, "writing": 0.5}}),),
         options={},
         dtype="float32",
         seed=11,
     )
-    return model_card("my-merge", label, recipe, record(0.47, 0.46, 0.48), found, "1.2.3")
+    return model_card("my-merge", label, recipe, record(0.47, 0.46, 0.48), found, "1.2.3", held)
 
 
 def test_card() -> None:
     text = card(found=verdict())
-    assert text.startswith("---\nlibrary_name: transformers\n") and "# my-merge" in text
+    about = metadata_of(text)
+    assert about["library_name"] == "transformers" and about["license"] == "mit" and "merge" in about["tags"]
+    assert "# my-merge" in text and "base_model" not in about and "/b" not in text
     assert assert_tables_well_formed(text) == 2
     assert "**PROMOTED**: the reason of trial 2." in text and f"- gate {GATE}: met" in text
     assert all(word in text for word in ("dare_linear", "0" * 32, "a" * 16, "b" * 16, "c" * 16, "1.2.3", "| 11 |"))
     assert "- math: 0.4600 over 40 items" in text
     assert "Held-out items used" not in text
+
+
+def metadata_of(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = YAML(typ="safe").load(text.split("---\n")[1])
+    return found
+
+
+def test_card_names_models_of_the_hub() -> None:
+    about = metadata_of(card(base="owner/base@v1", math="owner/math"))
+    assert about["base_model"] == ["owner/base", "owner/math"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"base": "mit", "math": "llama3", "writing": "mit"}, "They differ"),
+        ({"base": "mit", "math": "not stated", "writing": "mit"}, "Not every model states one"),
+    ],
+)
+def test_card_flags_licences(stated: dict[str, str], said: str) -> None:
+    text = card(held=Licences(stated, None))
+    assert metadata_of(text)["license"] == "other" and said in text
+    assert all(f"- {name}: {licence}" in text for name, licence in stated.items())
+
+
+def test_licences_are_read_from_the_models_own_cards(tmp_path: Path) -> None:
+    texts = {
+        "a": "---\nlicense: apache-2.0\n---\n# A",
+        "b": "---\nlicense: other\nlicense_name: own-1\n---\n",
+        "c": "---\n: : broken [\n---\n",
+        "d": None,
+    }
+    for name, text in texts.items():
+        (tmp_path / name).mkdir()
+        if text is not None:
+            (tmp_path / name / "README.md").write_text(text)
+    found = licences({name: tmp_path / name for name in texts})
+    assert found.stated == {"a": "apache-2.0", "b": "own-1", "c": "not stated", "d": "not stated"}
+    assert found.conflict and found.merged is None
+    assert licences({"a": tmp_path / "a"}).merged == "apache-2.0"
 
 
 def test_card_of_what_was_not_promoted() -> None:

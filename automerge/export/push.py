@@ -1,0 +1,45 @@
+"""An exported folder to the hub: what would go, and the going."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+from automerge.errors import ExportError
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What goes where. `files`: name → bytes."""
+
+    repo: str
+    private: bool
+    files: dict[str, int]
+
+
+def upload_of(folder: Path, repo: str, *, private: bool) -> Upload:
+    """What `push` would send."""
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    return Upload(repo, private, files)
+
+
+def push(folder: Path, upload: Upload) -> str:
+    """Makes the repository, if it is not there, and sends the files in one commit; returns its address.
+
+    A repository that is there keeps the visibility it has. Raises ExportError; the folder stays as it is.
+    """
+    api = HfApi()
+    try:
+        address = api.create_repo(upload.repo, private=upload.private, exist_ok=True)
+        api.upload_folder(
+            repo_id=upload.repo,
+            folder_path=folder,
+            allow_patterns=list(upload.files),
+            commit_message=f"{folder.name}, merged by automerge",
+        )
+    except (HfHubHTTPError, LocalTokenNotFoundError, OSError, ValueError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        hint = f"Check the name and `hf auth login`; {folder} is written, and can be pushed by `hf upload`."
+        raise ExportError(f"not pushed: {reason}", where=upload.repo, hint=hint) from error
+    return str(address)
