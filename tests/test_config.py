@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from automerge.config import (
     validate,
 )
 from automerge.errors import ConfigError
+from automerge.evals.skill import load_skill
 
 REPOSITORY = Path(__file__).parents[1]
 REFUSED = json.loads((REPOSITORY / "tests" / "cases" / "config_refused.json").read_text(encoding="utf-8"))
@@ -244,7 +246,10 @@ def test_every_shipped_search_space_loads(name: str, monkeypatch: pytest.MonkeyP
     config = load_search(name)
     assert config.name == name and config.about
     assert config.folder == (REPOSITORY / "search_spaces").resolve()
-    assert all(Path(path).is_absolute() for path in (config.base, *config.sources.values()))
+    for model in (config.base, *config.sources.values()):
+        assert Path(model).is_absolute() or re.fullmatch(r"[\w.-]+/[\w.-]+", model), model
+    for skill, use in config.skills.items():
+        assert load_skill(use, folder=config.folder, name=skill).scorer
 
 
 def test_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,8 @@ def folder(tmp_path: Path) -> Path:
 def test_every_file_arrives_and_the_repository_is_private(hub: Hub, folder: Path) -> None:
     address = push(folder, upload_of(folder, "owner/merge", private=True))
     assert address.startswith(hub.url) and "owner/merge" in address
-    assert hub.made[0]["name"] == "merge" and hub.made[0]["organization"] == "owner" and hub.made[0]["private"] is True
+    made = hub.made[0]
+    assert (made["name"], made["organization"], made["visibility"]) == ("merge", "owner", "private")
     assert hub.files == {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(hub.blobs) == {hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()}
     assert hub.tokens == {"Bearer hf_canary"}
