@@ -135,12 +135,28 @@ def _print(plan: Plan, cost: Estimate, budget: int) -> None:
             f"reference, if paired scores spread by {gate.spread:g} ({gate.why})",
             highlight=False,
         )
-    console.print(
-        f"memory: about {cost.memory_bytes / 1e9:.2f} GB, of which the merge {cost.merge_bytes / 1e9:.2f} GB "
-        f"(sources are mapped, not loaded)\n"
-        f"time: a merge about {cost.merge_seconds:.1f} s, a trial about {cost.trial_seconds:.0f} s; "
-        f"{budget} trials and the verdict about {cost.total_seconds / 60:.0f} min on this machine "
-        "(roughly: tokens over the speed of a matrix product)",
-        highlight=False,
-    )
+    _print_cost(console, cost, budget)
     console.print("[green]No mistake found.[/green]")
+
+
+_WHERE = {"mmap": "mapped from their files, not loaded", "pinned": "page-locked on the host", "device": "on the GPU"}
+
+
+def _print_cost(console: Console, cost: Estimate, budget: int) -> None:
+    sizes = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in cost.sources_bytes.items())
+    served = (cost.memory_bytes - cost.merge_bytes) / 1e9
+    table = Table.grid(padding=(0, 2))
+    table.add_row("memory", f"model served {served:.2f} GB, merge {cost.merge_bytes / 1e9:.2f} GB")
+    table.add_row("", f"free on this host {cost.available_bytes / 1e9:.1f} GB")
+    table.add_row("sources", f"{sizes} GB, {_WHERE[cost.residency]} ({cost.residency})")
+    table.add_row("", f"held whole they would take {sum(cost.sources_bytes.values()) / 1e9:.2f} GB")
+    tier = f"tier {cost.tokens.tier:,}; " if cost.tokens.tier else ""
+    table.add_row("tokens", f"{tier}read {cost.tokens.read:,}, generate at most {cost.tokens.generated:,} a candidate")
+    tier = f"its tier {cost.tier_seconds:.0f} s, " if cost.tokens.tier else ""
+    table.add_row(
+        "time",
+        f"a merge about {cost.merge_seconds:.1f} s, {tier}a candidate asked everything {cost.trial_seconds:.0f} s",
+    )
+    table.add_row("", f"{budget} candidates and the verdict at most about {cost.total_seconds / 60:.0f} min")
+    console.print(table, highlight=False)
+    console.print("Tokens are guessed from the text, time from tokens and the speed of a matrix product here.")

@@ -5,14 +5,20 @@ largest tensor. Text is taken to have 4 characters a token, or 1 where the vocab
 """
 
 import math
+import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import NormalDist
 
 import torch
 
 from automerge.config import GateRule
+from automerge.engine.resident import choose_residency
+from automerge.engine.start import chosen_engine
 from automerge.evals.loaded import Half, LoadedSkill
+from automerge.merge.sources.lora import LoraAdapter
 from automerge.merge.stream import Merge
 from automerge.study.session import Plan
 
@@ -34,12 +40,27 @@ class GateNeeds:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Of one candidate that is asked everything. `generated` is the most there can be."""
+
+    tier: int  # likelihoods that are asked first
+    read: int
+    generated: int
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """Bytes and seconds. `memory_bytes`: the engine's weights and the merge's buffers; activations come on top."""
+    """Bytes and seconds. `memory_bytes`: the engine's weights and the merge's buffers; activations and a cache of keys
+    and values come on top. `sources_bytes`: base and sources on disk; `residency` says where they are kept."""
 
     memory_bytes: int
     merge_bytes: int
+    sources_bytes: dict[str, int]
+    residency: str
+    available_bytes: int
+    tokens: Tokens
     merge_seconds: float
+    tier_seconds: float
     trial_seconds: float
     total_seconds: float
     gates: list[GateNeeds]
@@ -61,7 +82,43 @@ def estimate(plan: Plan, budget: int) -> Estimate:
     total = budget * half_seconds["search"] + finals * half_seconds["held_out"]
     gates = [_needs(gate, plan.skills[gate.skill]) for gate in plan.config.gates]
     width = 2 if plan.config.engine.dtype in ("bfloat16", "float16") else 4
-    return Estimate(weights * width + merge_bytes, merge_bytes, merge_seconds, half_seconds["search"], total, gates)
+    sources = _sources(plan)
+    asked = [_tokens(skill, "search", plan) for skill in plan.skills.values()]
+    return Estimate(
+        memory_bytes=weights * width + merge_bytes,
+        merge_bytes=merge_bytes,
+        sources_bytes=sources,
+        residency=_residency(plan, sources),
+        available_bytes=os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        tokens=Tokens(
+            tier=round(sum(sum(_tokens(skill, "search", plan)) for skill in plan.tier.values())),
+            read=round(sum(read for read, _ in asked)),
+            generated=round(sum(generated for _, generated in asked)),
+        ),
+        merge_seconds=merge_seconds,
+        tier_seconds=sum(_seconds(skill, "search", weights, speed, plan) for skill in plan.tier.values()),
+        trial_seconds=half_seconds["search"],
+        total_seconds=total,
+        gates=gates,
+    )
+
+
+def _sources(plan: Plan) -> dict[str, int]:
+    """Model → size of its weights on disk."""
+    models = {plan.models.base_ref.name: plan.models.base, **plan.models.sources}
+    return {
+        name: sum(path.stat().st_size for path in Path(model.folder).glob("*.safetensors"))
+        for name, model in models.items()
+    }
+
+
+def _residency(plan: Plan, sources: Mapping[str, int]) -> str:
+    """Where base and sources will be kept between merges."""
+    if chosen_engine(plan.config.engine)[0] == "transformers":
+        return "mmap"
+    ranks = int(plan.config.engine.arguments.get("tensor_parallel_size", 1))
+    full = sum(size for name, size in sources.items() if not isinstance(plan.models.sources.get(name), LoraAdapter))
+    return choose_residency(plan.config.engine.residency, full, ranks)
 
 
 def _merge_seconds(plan: Plan, weights: int) -> float:
@@ -83,19 +140,26 @@ def _operations_per_second() -> float:
     return 10 * 2 * 768**3 / (time.perf_counter() - start)
 
 
-def _seconds(skill: LoadedSkill, half: Half, weights: int, speed: float, plan: Plan) -> float:
+def _tokens(skill: LoadedSkill, half: Half, plan: Plan) -> tuple[float, float]:
+    """(read, generated at most)."""
     per_token = 1 if int(plan.models.config.get("vocab_size", 0)) < 1000 else 4
-    tokens, steps = 0.0, 0.0
-    items = skill.half(half)
-    generated = skill.sampling.max_tokens * skill.skill.rounds
-    for item in items:
+    read = 0.0
+    for item in skill.half(half):
         text = item.prompt if isinstance(item.prompt, str) else "".join(turn.get("content", "") for turn in item.prompt)
-        tokens += len(text) / per_token
-        tokens += generated if skill.scorer.needs == "answer" else len(item.target) / per_token
+        read += len(text) / per_token
+        read += len(item.target) / per_token if skill.scorer.needs != "answer" else 0.0
+    answers = len(skill.half(half)) * skill.sampling.max_tokens * skill.skill.rounds
+    return read, float(answers) if skill.scorer.needs == "answer" else 0.0
+
+
+def _seconds(skill: LoadedSkill, half: Half, weights: int, speed: float, plan: Plan) -> float:
+    read, generated = _tokens(skill, half, plan)
+    steps = 0.0
     if skill.scorer.needs == "answer":
-        steps = math.ceil(len(items) / skill.skill.block) * generated
+        blocks = math.ceil(len(skill.half(half)) / skill.skill.block)
+        steps = float(blocks * skill.sampling.max_tokens * skill.skill.rounds)
     # Matrices of a real batch are thinner than the measured square: a third of its speed is what comes through.
-    return tokens * 2 * weights / (speed / 3) + steps * STEP_SECONDS
+    return (read + generated) * 2 * weights / (speed / 3) + steps * STEP_SECONDS
 
 
 def _needs(gate: GateRule, skill: LoadedSkill) -> GateNeeds:
