@@ -120,7 +120,11 @@ def main() -> None:
         plain = finish(whole)
         done, recoveries = killed(cut, kills, random.Random(args.seed))
         finish(cut)
-        same = {key: whole.end()[key] == cut.end()[key] for key in ("trials", "verdict", "answers")}
+        ends = whole.end(), cut.end()
+        same = {key: ends[0][key] == ends[1][key] for key in ("trials", "verdict", "answers")}
+        for one, other in zip(ends[0]["trials"], ends[1]["trials"], strict=False):
+            if one != other:
+                print(f"differ: {one}\n   from: {other}")
     results = {
         "command": f"python benchmarks/kill_stress.py --kills {kills} --seed {args.seed} --budget {args.budget}",
         "kills": done,

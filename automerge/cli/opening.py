@@ -33,14 +33,18 @@ def open_config(config: str | None, *, study: str | None, seed: int | None, engi
 
 def _prepare_zoo(use: str) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("the zoo", total=None, visible=False)
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task("the zoo", total=None)
 
-        def on_progress(stage: str, done: int, total: int) -> None:
-            text = f"making the zoo, once: {stage}"
-            progress.update(task, description=text, completed=done, total=total, visible=True)
+    def on_progress(stage: str, done: int, total: int) -> None:
+        progress.start()  # again and again: it draws, and ends with a line, only where there is something to make
+        progress.update(task, description=f"making the zoo, once: {stage}", completed=done, total=total)
 
+    try:
         make_known(use, on_progress)
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def study_folder(out: Path | None, name: str | None) -> StudyFolder:
