@@ -55,18 +55,20 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     head = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes = Nodes(head.address)
-    nodes.add()
-    nodes.add()
-    ray.init(address=head.address, log_to_driver=False)
-    deadline = time.monotonic() + 60
-    while ray.cluster_resources().get("CPU", 0) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    yield nodes
-    ray.shutdown()
-    while nodes.running:
-        nodes.remove()
-    head.shutdown()
+    try:
+        ray.init(address=head.address, log_to_driver=False)
+        for count in (1, 2):  # one after the other: two that start at once may take each other's ports
+            nodes.add()
+            deadline = time.monotonic() + 120
+            while ray.cluster_resources().get("CPU", 0) < count:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        yield nodes
+    finally:
+        ray.shutdown()
+        while nodes.running:
+            nodes.remove()
+        head.shutdown()
 
 
 def search(world: Path, out: Path, cluster: Nodes, listen: Any) -> list[Any]:
