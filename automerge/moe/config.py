@@ -4,6 +4,7 @@ Ours beside it: an expert's `source_model` may be a recipe.json (or mergekit's Y
 `skill`, a skill's name or file, whose search items stand for positive prompts.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,5 +88,7 @@ def read_moe(path: Path) -> MoeConfig:
 
 
 def is_moe(path: Path) -> bool:
-    """Whether the file is YAML with experts in it. Raises ConfigError where it is no YAML."""
-    return path.suffix.lower() in (".yml", ".yaml") and path.is_file() and "experts" in read_yaml(path)
+    """Whether the file is YAML with experts at its top. It is not read as YAML: what it names need not be there yet."""
+    if path.suffix.lower() not in (".yml", ".yaml") or not path.is_file():
+        return False
+    return re.search(r"^experts *:", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE) is not None

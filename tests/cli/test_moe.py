@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from automerge.moe.config import is_moe
 from tests.cli.world import Done
 from tests.moe.conftest import described
 from tests.peers.pico import pico_family
@@ -47,6 +48,13 @@ def test_the_words_for_people(automerge: Callable[..., Done], config: Path, tmp_
 def test_merge_says_where_a_mixture_is_made(automerge: Callable[..., Done], config: Path, tmp_path: Path) -> None:
     told = automerge("merge", str(config), str(tmp_path / "out"))
     assert told.code == 1 and "automerge moe" in told.message
+
+
+def test_a_file_is_told_apart_without_what_it_names(tmp_path: Path) -> None:
+    moe, space = tmp_path / "moe.yaml", tmp_path / "space.yaml"
+    moe.write_text("base_model: ${NOT_SET_ANYWHERE}\nexperts: []\n")
+    space.write_text("base: ${NOT_SET_ANYWHERE}\nabout: |\n  experts: of many kinds\n")
+    assert is_moe(moe) and not is_moe(space) and not is_moe(tmp_path / "missing.yaml")
 
 
 def test_the_shipped_example_has_no_mistake_but_its_models(automerge: Callable[..., Done]) -> None:
