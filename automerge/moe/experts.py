@@ -58,8 +58,8 @@ def open_expert(given: ModelName, base: Part, folder: Path) -> Part:
     Raises SourceError where it is no fine-tune of the base, ConfigError where it is a recipe of other models.
     """
     part = _open(given, base, folder)
-    differing = [name for name, shape in base.models.shapes.items() if part.models.shapes.get(name) != shape]
-    differing = [name for name in differing if ".mlp." in name]
+    mine, theirs = part.models.shapes, base.models.shapes
+    differing = [name for name, shape in theirs.items() if ".mlp." in name and mine.get(name) != shape]
     if differing:
         raise ConfigError(f"{differing[0]} has another shape in the base", where=part.given)
     return part

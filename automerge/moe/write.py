@@ -9,8 +9,8 @@ from automerge.export.checkpoint import copy_tokenizer
 from automerge.export.folder import finish, part_of
 from automerge.export.verify import PROVENANCE
 from automerge.export.weights import MAX_SHARD_BYTES, Progress, prove, write_weights
+from automerge.merge.sources.locate import hub_id
 from automerge.merge.vocabulary.merged import GENERATION
-from automerge.moe.config import MoeConfig
 from automerge.moe.gates import closeness
 from automerge.moe.mixture import Mixture
 from automerge.records import Applied
@@ -71,12 +71,11 @@ def write_mixture(
 
 
 def _provenance(mixture: Mixture) -> dict[str, object]:
-    config: MoeConfig = mixture.config
     return {
         "checksum": mixture.checksum,
         "parameters": mixture.parameters,
         "active": mixture.active,
-        "config": json.loads(config.model_dump_json()),
+        "config": json.loads(mixture.config.model_dump_json()),
         "models": {
             "base": mixture.base.digests,
             "experts": [part.digests for part in mixture.experts],
@@ -110,7 +109,7 @@ def _card(mixture: Mixture, title: str) -> str:
 
 def _name(path: str) -> str:
     """A model as a reader elsewhere knows it: a hub id, or a folder's last name."""
-    return path if path.count("/") == 1 and not path.startswith((".", "/", "~")) else Path(path).name
+    return hub_id(path) or Path(path).name
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,11 +1,9 @@
 """The model card of an exported merge: what was merged, how it was found, what was proven."""
 
-import re
-from pathlib import Path
-
 from huggingface_hub import ModelCardData
 
 from automerge.gate.verdict import Verdict
+from automerge.merge.sources.locate import hub_id
 from automerge.recipe import Recipe
 from automerge.report.licences import Licences
 from automerge.report.tables import gate_lines, markdown
@@ -100,12 +98,6 @@ def _licences(held: Licences) -> str:
     if held.conflict:
         return f"**They differ.** Whoever passes this merge on answers to each of them:\n\n{rows}"
     return f"Not every model states one; find out before you pass this merge on:\n\n{rows}"
-
-
-def hub_id(path: str) -> str | None:
-    """The hub's address of a model that was named by it, without its revision; None for a folder."""
-    found = re.fullmatch(r"([\w][\w.-]*/[\w.-]+)(@[\w./-]+)?", path)
-    return found[1] if found and not Path(path).exists() else None
 
 
 def _verdict(label: str, verdict: Verdict | None) -> str:

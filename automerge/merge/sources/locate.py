@@ -27,6 +27,12 @@ def locate(model: str) -> Path:
     return _download(model, found["repo"], found["revision"])
 
 
+def hub_id(model: str) -> str | None:
+    """owner/name of a model that was named by its hub id, without the revision; None for a folder."""
+    found = _HUB_ID.fullmatch(model)
+    return found["repo"] if found and not os.path.exists(model) else None
+
+
 def _download(model: str, repo: str, revision: str | None) -> Path:
     try:
         path = huggingface_hub.snapshot_download(
