@@ -16,11 +16,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from speed.models import MISTRAL_7B
 from torch import Tensor
 
 from automerge.merge.checksum import TensorSum
@@ -30,32 +32,14 @@ from automerge.merge.masks import MaskStream, drop_level, keep_rate
 from automerge.merge.plan import Drop, Plan, Term
 
 RESULTS = Path(__file__).parent.parent / "results" / "merge_gpu.json"
-WIDTH, KEYS, FEED_FORWARD, WORDS = 4096, 1024, 14336, 32000
 SOURCES = ("code", "math")
-
-
-def shapes(layers: int) -> dict[str, tuple[int, ...]]:
-    """Tensor name → shape, as in Mistral-7B with this many layers (32)."""
-    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (WORDS, WIDTH)}
-    for layer in range(layers):
-        part = f"model.layers.{layer}"
-        found[f"{part}.self_attn.q_proj.weight"] = (WIDTH, WIDTH)
-        found[f"{part}.self_attn.k_proj.weight"] = (KEYS, WIDTH)
-        found[f"{part}.self_attn.v_proj.weight"] = (KEYS, WIDTH)
-        found[f"{part}.self_attn.o_proj.weight"] = (WIDTH, WIDTH)
-        found[f"{part}.mlp.gate_proj.weight"] = (FEED_FORWARD, WIDTH)
-        found[f"{part}.mlp.up_proj.weight"] = (FEED_FORWARD, WIDTH)
-        found[f"{part}.mlp.down_proj.weight"] = (WIDTH, FEED_FORWARD)
-        found[f"{part}.input_layernorm.weight"] = (WIDTH,)
-        found[f"{part}.post_attention_layernorm.weight"] = (WIDTH,)
-    return found | {"model.norm.weight": (WIDTH,), "lm_head.weight": (WORDS, WIDTH)}
 
 
 class Merges:
     """The resident models, and a merge of them with other scalars each time."""
 
     def __init__(self, layers: int) -> None:
-        self.shapes = shapes(layers)
+        self.shapes = replace(MISTRAL_7B, layers=layers).shapes()
         self._models = [self._model(seed) for seed in range(1 + len(SOURCES))]
         self._result = self._model(9)
         self._jobs: list[Job] = []

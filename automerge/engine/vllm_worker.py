@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from vllm.config import set_current_vllm_config
 from vllm.distributed import get_tp_group
@@ -66,28 +67,43 @@ class MergeWorker:
 
     def automerge_apply(self, recipe_json: str) -> dict[str, Any]:
         """Merges into the served weights, and tells: `sums`, of each tensor name, dtype, shape, its A and B;
-        `not_finite`, names; `bytes` of the merge; `held`, of sources kept; `seconds` in all, `merging` of them."""
+        `not_finite`, names; `bytes` of the merge; `held`, of sources kept; `extra`, of GPU memory at most beyond what
+        was taken before; `seconds` in all, `merging` of them."""
         start = time.perf_counter()
         recipe, opened = parse_recipe(recipe_json), _open[0]
-        merge = Merge(recipe, opened.models, share=opened.share, batch_bytes=_batch_bytes(recipe, opened.models))
+        merge = Merge(recipe, opened.models, share=opened.share, batch_bytes=_batch_bytes(recipe, opened))
         told: dict[str, Any] = {"bytes": merge.bytes, "not_finite": [], "merging": 0.0}
+        before = _taken(opened.share.device)
         # vLLM 0.24 leaves setting the config to the caller
         with set_current_vllm_config(self.vllm_config), whole_reload(self.model_runner.get_model()):
             self.reload_weights(weights_iterator=_tensors(merge, told), is_checkpoint_format=True)
         told["sums"] = [(t.name, str(t.dtype), list(t.shape), t.a, t.b) for t in merge.totals]
         told["held"] = opened.share.held
+        told["extra"] = _taken(opened.share.device, most=True) - before
         told["seconds"] = time.perf_counter() - start
         return told
 
 
-def _batch_bytes(recipe: Recipe, models: Models) -> int:
-    """A layer's worth at most: as much again is what vLLM makes a layer anew in."""
+def _taken(device: torch.device, most: bool = False) -> int:
+    """Bytes of a GPU that torch has handed out; with `most`, at most since the call before without it."""
+    if device.type != "cuda":
+        return 0
+    if most:
+        return torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def _batch_bytes(recipe: Recipe, opened: _Open) -> int:
+    """A layer's worth at most, for as much again is what vLLM makes a layer anew in. On a GPU half of it, since a batch
+    is freed after the next is made; more than elsewhere, since each batch is waited for."""
     sizes: Counter[int] = Counter()
-    for name, shape in models.frame(recipe).shapes.items():
+    for name, shape in opened.models.frame(recipe).shapes.items():
         layer = place_of(name).layer
         if layer is not None:
             sizes[layer] += math.prod(shape) * OUTPUT_DTYPES[recipe.dtype].itemsize
-    return min(BATCH_BYTES, max(sizes.values(), default=BATCH_BYTES))
+    largest = max(sizes.values(), default=BATCH_BYTES)
+    return largest // 2 if opened.share.device.type == "cuda" else min(BATCH_BYTES, largest)
 
 
 def _tensors(merge: Merge, told: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:

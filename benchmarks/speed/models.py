@@ -21,10 +21,8 @@ CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "hidden_act": "silu",
-    "head_dim": 64,
     "max_position_embeddings": 8192,
     "rms_norm_eps": 1e-5,
-    "tie_word_embeddings": True,
     "dtype": "bfloat16",
 }
 
@@ -38,6 +36,8 @@ class Size:
     keys: int = 192
     feed_forward: int = 1536
     words: int = 49152
+    head: int = 64
+    tied: bool = True
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Tensor name → shape."""
@@ -53,16 +53,19 @@ class Size:
             found[f"{part}.mlp.down_proj.weight"] = (self.width, self.feed_forward)
             found[f"{part}.input_layernorm.weight"] = (self.width,)
             found[f"{part}.post_attention_layernorm.weight"] = (self.width,)
-        return found | {"model.norm.weight": (self.width,)}
+        found["model.norm.weight"] = (self.width,)
+        return found if self.tied else found | {"lm_head.weight": (self.words, self.width)}
 
     def config(self) -> dict[str, Any]:
         """config.json."""
-        heads = {"num_attention_heads": self.width // 64, "num_key_value_heads": self.keys // 64}
+        heads = {"num_attention_heads": self.width // self.head, "num_key_value_heads": self.keys // self.head}
+        heads |= {"head_dim": self.head, "tie_word_embeddings": self.tied}
         sizes = {"hidden_size": self.width, "intermediate_size": self.feed_forward, "vocab_size": self.words}
         return CONFIG | heads | sizes | {"num_hidden_layers": self.layers}
 
 
 SMOLLM2 = Size()
+MISTRAL_7B = Size(layers=32, width=4096, keys=1024, feed_forward=14336, words=32000, head=128, tied=False)
 SMALL = Size(layers=2, width=128, keys=64, feed_forward=256, words=1024)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,16 +31,20 @@ def cache_folder() -> Path:
 
 
 def digest(files: Iterable[Path], progress: Callable[[str], None] | None = None) -> str:
-    """The content digest of weight files and their adapter_config. Raises SourceError for NaN or infinity."""
-    lines = []
-    for path in sorted(files, key=lambda file: file.name):
-        if progress is not None:
-            progress(f"reading {path}")
-        lines.append(f"{path.name}\0{_file_digest(path)}\n")
+    """The content digest of weight files and their adapter_config. Raises SourceError for NaN or infinity.
+
+    Files are read beside each other: hashing one keeps one core busy, at less than a disk gives.
+    """
+    paths = sorted(files, key=lambda file: file.name)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(lambda path: _file_digest(path, progress), paths))
+    lines = [f"{path.name}\0{digest}\n" for path, digest in zip(paths, found, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _file_digest(path: Path) -> str:
+def _file_digest(path: Path, progress: Callable[[str], None] | None) -> str:
+    if progress is not None:
+        progress(f"reading {path}")
     note = _note_of(path)
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(note.read_text(encoding="utf-8"))["sha256"]
