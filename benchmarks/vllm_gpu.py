@@ -16,7 +16,9 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,30 +52,35 @@ PARTS = ("apply", "merge", "repack", "reset", "rest", "first token", "turnaround
 
 def write_checkpoints(root: Path, size: Size) -> list[Path]:
     """A base and two sources that differ from it by 0.02 of its own deviation, made on the GPU."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     made = []
     for number, name in enumerate(("base", "source0", "source1")):
         made.append(root / name)
         made[-1].mkdir(parents=True)
-        shapes = list(size.shapes().items())
-        index: dict[str, str] = {}
-        for part in range(FILES):
-            file, tensors = f"model-{part + 1:05d}-of-{FILES:05d}.safetensors", {}
-            for place in range(part, len(shapes), FILES):
-                tensor, shape = shapes[place]
-                values = _random(shape, place, device) * STD
-                if number:
-                    values += STD * STD * _random(shape, place + 100_000 * number, device)
-                tensors[tensor] = values.bfloat16().cpu()
-                index[tensor] = file
-            save_file(tensors, made[-1] / file, metadata={"format": "pt"})
+        with ThreadPoolExecutor(FILES) as pool:
+            parts = list(pool.map(partial(_write_part, made[-1], size, number), range(FILES)))
+        index = {tensor: file for part in parts for tensor, file in part.items()}
         (made[-1] / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
         (made[-1] / "config.json").write_text(json.dumps(size.config()), encoding="utf-8")
         tiny_tokenizer(made[-1], size.words)
     return made
 
 
-def _random(shape: tuple[int, ...], seed: int, device: str) -> torch.Tensor:
+def _write_part(folder: Path, size: Size, number: int, part: int) -> dict[str, str]:
+    """Every FILES-th tensor; tensor → file name."""
+    file, tensors = f"model-{part + 1:05d}-of-{FILES:05d}.safetensors", {}
+    shapes = list(size.shapes().items())
+    for place in range(part, len(shapes), FILES):
+        name, shape = shapes[place]
+        values = _random(shape, place) * STD
+        if number:
+            values += STD * STD * _random(shape, place + 100_000 * number)
+        tensors[name] = values.bfloat16().cpu()
+    save_file(tensors, folder / file, metadata={"format": "pt"})
+    return dict.fromkeys(tensors, file)
+
+
+def _random(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device)
 
 

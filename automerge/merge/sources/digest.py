@@ -21,7 +21,7 @@ from automerge.errors import SourceError
 from automerge.merge.sources.checkpoint import SafeFile
 from automerge.merge.sources.pages import give_back
 
-PIECE = (1 << 15) - 1  # elements looked at together, see stream.CHUNK
+PIECE = 1 << 20  # elements looked at together: few calls a tensor, little memory
 
 
 def cache_folder() -> Path:
