@@ -19,7 +19,7 @@ from automerge.errors import ConfigError
 from automerge.merge.frame import Frame
 from automerge.merge.layout import in_order, place_of
 from automerge.merge.registry import Method, get_method
-from automerge.merge.sources.source import Source
+from automerge.merge.sources.source import CPU, Source
 from automerge.recipe import Recipe, Setting, Slice
 
 WITHOUT_BASE = frozenset({"linear", "passthrough", "dare_weights"})  # of them the base is no part
@@ -204,9 +204,9 @@ class _Moved:
         """See Source."""
         return self.model.stored(self.origins[tensor])
 
-    def whole_delta(self, tensor: str) -> Tensor:
+    def whole_delta(self, tensor: str, device: torch.device = CPU) -> Tensor:
         """See Source."""
-        return self.model.whole_delta(self.origins[tensor])
+        return self.model.whole_delta(self.origins[tensor], device)
 
 
 class _MovedSource(_Moved):

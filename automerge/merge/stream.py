@@ -26,7 +26,7 @@ from automerge.merge.models import Models
 from automerge.merge.plan import Plan
 from automerge.merge.registry import get_method
 from automerge.merge.share import Share, part, shared_job
-from automerge.merge.sources.source import Source
+from automerge.merge.sources.source import CPU, Source
 from automerge.merge.view import Elementwise, SourceView, View
 from automerge.recipe import Group, Recipe
 from automerge.records import to_json
@@ -204,7 +204,8 @@ class Merge:
     def _job(self, piece: _Piece, plan: Plan) -> Job:
         view = piece.view
         by_name = {source.name: source for source in view.sources}
-        operands = tuple(by_name[term.source].operand for term in plan.terms)
+        device = self._share.device if self._share is not None else CPU
+        operands = tuple(by_name[term.source].operand_for(device) for term in plan.terms)
         job = Job(piece.name, plan, view.base, operands, piece.out, whole(view.n), piece.total)
         if self._share is None:
             return job
@@ -257,8 +258,8 @@ class Merge:
             raise MergeError(f"the merge gives values {self.recipe.dtype} cannot hold", where=name, hint=hint)
 
 
-def _operand(source: Source, tensor: str) -> Operand:
+def _operand(source: Source, tensor: str, device: torch.device) -> Operand:
     stored = source.stored(tensor)
     if stored is not None:
         return Operand(stored.reshape(-1))
-    return Operand(source.whole_delta(tensor).view(-1), is_delta=True)
+    return Operand(source.whole_delta(tensor, device).view(-1), is_delta=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from automerge.merge.kernels.job import Operand
 from automerge.merge.masks import MaskStream
 from automerge.merge.plan import Plan
+from automerge.merge.sources.source import CPU
 from automerge.recipe import Setting
 
 # fp32 [stop − start]: the merged values of the flat elements start … stop − 1, for what no Plan can say
@@ -59,12 +60,16 @@ class SourceView:
     changes: bool
     stream: MaskStream
     base: Tensor
-    load: Callable[[], Operand] = field(repr=False)
+    load: Callable[[torch.device], Operand] = field(repr=False)
 
     @cached_property
     def operand(self) -> Operand:
         """What kernels read of this source; an adapter's delta is formed when it is first asked for."""
-        return self.load() if self.changes else Operand(self.base)
+        return self.load(CPU) if self.changes else Operand(self.base)
+
+    def operand_for(self, device: torch.device) -> Operand:
+        """As `operand`; a delta that planning did not ask for is formed on the device that it is needed on."""
+        return self.load(device) if self.changes and "operand" not in vars(self) else self.operand
 
     @property
     def delta(self) -> Values:

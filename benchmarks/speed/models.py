@@ -85,7 +85,7 @@ class MemoryModel:
         """See Source."""
         return self.tensors[tensor]
 
-    def whole_delta(self, tensor: str) -> Tensor:
+    def whole_delta(self, tensor: str, device: torch.device = torch.device("cpu")) -> Tensor:  # noqa: B008
         """Never needed."""
         raise NotImplementedError
 

@@ -23,7 +23,7 @@ from automerge.merge.kernels.cuda_kind import FULL, NARROW, SEGMENT_COLUMNS, TER
 from automerge.merge.kernels.cuda_layout import Layouts
 from tests.merge.kernel_cases import CASES, Case, Source, job_of
 from tests.merge.kernel_contract import PLAIN
-from tests.merge.triton_compile import specialisations
+from tests.merge.triton_compile import LOW_RANK, specialisations
 
 ROOT = Path(__file__).parents[2]
 JOB = job_of(Case(0, 20, torch.bfloat16, torch.bfloat16, (Source(torch.bfloat16, "drop", 0.5),), PLAIN))
@@ -63,6 +63,14 @@ def test_compiled_its_arithmetic_is_the_plans(tmp_path: Path) -> None:
 @pytest.mark.full
 def test_compiled_its_arithmetic_is_the_plans_in_every_specialisation(tmp_path: Path) -> None:
     check_compiled(list(specialisations()), tmp_path)
+
+
+@needs_triton
+def test_compiled_a_low_rank_product_fuses_nothing(tmp_path: Path) -> None:
+    run(["-m", "tests.merge.triton_compile", str(tmp_path), LOW_RANK], TRITON_CACHE_DIR=str(tmp_path / "cache"))
+    ptx = (tmp_path / f"{LOW_RANK}.ptx").read_text()
+    assert re.search(r"\bmul\.(rn\.)?f32", ptx) and re.search(r"\badd\.(rn\.)?f32", ptx)
+    assert not re.search(r"\bfma\.|\bmad\.[a-z.]*f32|\.ftz|\.approx|\.f64|\btf32|\bmma", ptx)
 
 
 def check_compiled(names: list[str], folder: Path) -> None:

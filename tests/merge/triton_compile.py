@@ -47,6 +47,26 @@ def specialisations() -> dict[str, tuple[Kind, int]]:
     return found
 
 
+LOW_RANK = "low-rank"
+
+
+def write_low_rank(folder: Path) -> None:
+    """The device code that forms an adapter's delta."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from automerge.merge.sources import lowrank_cuda
+    from automerge.merge.sources.lowrank_device import fill_tile
+
+    constants = {"ROWS": lowrank_cuda.ROWS, "COLUMNS": lowrank_cuda.COLUMNS}
+    types = dict.fromkeys(("left", "right", "out"), "*fp32") | {"scale": "fp32"}
+    types |= dict.fromkeys(("rank", "n", "m"), "i32") | dict.fromkeys(constants, "constexpr")
+    options = {"num_warps": lowrank_cuda.WARPS, "enable_fp_fusion": False}
+    made = triton.compile(ASTSource(fill_tile, types, constants), target=GPUTarget("cuda", 90, 32), options=options)
+    (folder / f"{LOW_RANK}.ptx").write_text(made.asm["ptx"])
+
+
 def write(folder: Path, name: str) -> None:
     import triton
     from triton.backends.compiler import GPUTarget
@@ -76,4 +96,7 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         print("\n".join(specialisations()))
     for chosen in sys.argv[2:]:
-        write(Path(sys.argv[1]), chosen)
+        if chosen == LOW_RANK:
+            write_low_rank(Path(sys.argv[1]))
+        else:
+            write(Path(sys.argv[1]), chosen)

@@ -6,6 +6,7 @@ from automerge.merge import Models
 from automerge.merge.kernels import cuda
 from automerge.merge.kernels.job import Job
 from tests.merge.kernel_contract import KernelContract
+from tests.merge.low_rank_cases import check_low_rank
 from tests.merge.test_same_bytes import check_kernel, each_method, small
 
 __all__ = ["small"]  # the fixture
@@ -23,6 +24,11 @@ class TestInterpreted(KernelContract):
 def test_same_bytes(small: Models, method: str) -> None:
     """One option a method, as the interpreter is slow; every method and option compiled: tests/gpu."""
     check_kernel(small, method, cuda.run, ("bfloat16",), slice(-1, None))
+
+
+@pytest.mark.parametrize(("rank", "n", "m"), [(1, 1, 1), (3, 17, 300), (8, 40, 256), (5, 16, 7)])
+def test_a_low_rank_product(rank: int, n: int, m: int) -> None:
+    check_low_rank(rank, n, m, "cpu")
 
 
 @pytest.mark.full

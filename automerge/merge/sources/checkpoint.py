@@ -14,6 +14,7 @@ from torch import Tensor
 from automerge.errors import SourceError
 from automerge.merge.sources.folder import read_config, weight_map
 from automerge.merge.sources.pages import give_back
+from automerge.merge.sources.source import CPU
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
@@ -93,7 +94,7 @@ class Checkpoint:
         """fp32 [stop − start]: a copy of the flat elements start … stop − 1."""
         return self.stored(tensor).view(-1)[start:stop].to(torch.float32, copy=True)
 
-    def whole_delta(self, tensor: str) -> Tensor:
+    def whole_delta(self, tensor: str, device: torch.device = CPU) -> Tensor:
         """Never needed: a checkpoint's values are stored."""
         raise NotImplementedError("a checkpoint has weights, not a delta")
 

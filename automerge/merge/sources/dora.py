@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from automerge.merge.sources.lowrank import LowRank
+from automerge.merge.sources.source import CPU
 
 BLOCK = 1024  # rows
 
@@ -37,12 +38,12 @@ class Dora:
         run = rows.reshape(-1)[start - first * columns : stop - first * columns]
         return self.low_rank.delta(start, stop, base).add_(base).mul_(run).sub_(base)
 
-    def whole(self) -> Tensor:
-        """fp32 [n, m] on the CPU: the same bytes."""
+    def whole(self, device: torch.device = CPU) -> Tensor:
+        """fp32 [n, m]: the same bytes."""
         shape = self.low_rank.shape
-        base = self.read_base(0, shape[0] * shape[1]).view(shape)
-        factor = self.factor() if self.by_column else self.factor()[:, None]
-        return self.low_rank.whole().add_(base).mul_(factor).sub_(base)
+        base = self.read_base(0, shape[0] * shape[1]).view(shape).to(device)
+        factor = (self.factor() if self.by_column else self.factor()[:, None]).to(device)
+        return self.low_rank.whole(device).add_(base).mul_(factor).sub_(base)
 
     def factor(self) -> Tensor:
         """m ÷ ‖v‖, fp32, one a row or column; computed once."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from automerge.merge.sources.checkpoint import Checkpoint, SafeFile
@@ -17,6 +18,7 @@ from automerge.merge.sources.lora_base import check_named_base
 from automerge.merge.sources.lora_changes import Saved
 from automerge.merge.sources.lora_config import read_lora_config
 from automerge.merge.sources.lora_open import Opener
+from automerge.merge.sources.source import CPU
 
 
 class LoraAdapter:
@@ -58,6 +60,6 @@ class LoraAdapter:
             return change.weights(start, stop, base.device)
         return change.delta(start, stop, base).add_(base)
 
-    def whole_delta(self, tensor: str) -> Tensor:
-        """fp32, in the tensor's shape, on the CPU: `delta`'s bytes, faster. KeyError where `changes` is False."""
-        return self._changes[tensor].whole()
+    def whole_delta(self, tensor: str, device: torch.device = CPU) -> Tensor:
+        """fp32, in the tensor's shape: `delta`'s bytes, faster. KeyError where `changes` is False."""
+        return self._changes[tensor].whole(device)

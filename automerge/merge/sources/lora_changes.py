@@ -2,7 +2,7 @@
 rows, or add a vector. They know no files.
 
 Each gives `delta(start, stop, base)`, fp32 [stop − start] of δ's flat elements, where `base` holds the base's fp32
-values of the same elements; and `whole()`, the same bytes for the whole tensor, on the CPU.
+values of the same elements; and `whole(device)`, the same bytes for the whole tensor.
 """
 
 from bisect import bisect_left
@@ -13,13 +13,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from automerge.merge.sources.source import CPU
+
 
 class Change(Protocol):
     """What LowRank and Dora are as well."""
 
     def delta(self, start: int, stop: int, base: Tensor) -> Tensor: ...
 
-    def whole(self) -> Tensor: ...
+    def whole(self, device: torch.device = CPU) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class Saved:
         """x − θ."""
         return self.weights(start, stop, base.device).sub_(base)
 
-    def whole(self) -> Tensor:
+    def whole(self, device: torch.device = CPU) -> Tensor:
         """fp32, in the tensor's shape."""
         stored = self.read()
-        return self.delta(0, stored.numel(), self.read_base(0, stored.numel())).view(stored.shape)
+        return self.delta(0, stored.numel(), self.read_base(0, stored.numel()).to(device)).view(stored.shape)
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ class SavedRows:
             torch.sub(stored[self.places[n], begin - row : end - row], base[here], out=result[here])
         return result
 
-    def whole(self) -> Tensor:
+    def whole(self, device: torch.device = CPU) -> Tensor:
         """fp32 [n, m]."""
         size = self.shape[0] * self.shape[1]
-        return self.delta(0, size, self.read_base(0, size)).view(self.shape)
+        return self.delta(0, size, self.read_base(0, size).to(device)).view(self.shape)
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class Added:
 
     def delta(self, start: int, stop: int, base: Tensor) -> Tensor:
         """One rounding a product."""
-        return self.whole()[start:stop].to(base.device)
+        return self.whole(base.device)[start:stop]
 
-    def whole(self) -> Tensor:
+    def whole(self, device: torch.device = CPU) -> Tensor:
         """fp32 [n]."""
-        return self.read() * self.scale
+        return self.read().to(device) * self.scale

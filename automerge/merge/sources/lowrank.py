@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from automerge.merge.sources.source import CPU
+
 Factors = tuple[Tensor, Tensor]
 ROWS = 64  # rows a task of `whole`: many more tasks than threads, so that none waits long for the last
 
@@ -39,9 +41,20 @@ class LowRank:
             result.add_(product)
         return result.mul_(self._scale).view(-1)[start - first * columns : stop - first * columns]
 
-    def whole(self) -> Tensor:
-        """fp32 [n, m] on the CPU: the same bytes as `delta`, by a compiled kernel, on torch's number of threads."""
-        # numba takes a while to import, and only merging needs it
+    def whole(self, device: torch.device = CPU) -> Tensor:
+        """fp32 [n, m]: the same bytes as `delta`, by a compiled kernel; on the CPU, on torch's number of threads.
+
+        Raises MergeError for a GPU where triton is missing.
+        """
+        # numba and triton take a while to import, and only merging needs them
+        if device.type == "cuda":
+            from automerge.merge.sources.lowrank_cuda import fill
+
+            left, right = (factor.to(device, non_blocking=True) for factor in self.read())
+            return fill(left, right, self._scale)
+        return self._on_cpu()
+
+    def _on_cpu(self) -> Tensor:
         from automerge.merge.sources.lowrank_kernel import fill_rows
 
         left, right = (factor.numpy() for factor in self.read())

@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+
+CPU = torch.device("cpu")
 
 
 class Source(Protocol):
@@ -18,5 +21,6 @@ class Source(Protocol):
     def stored(self, tensor: str) -> Tensor | None:
         """The tensor in its stored dtype and shape, never to be written to; None where only a delta is there."""
 
-    def whole_delta(self, tensor: str) -> Tensor:
-        """fp32, of the tensor's shape: x − θ, formed anew. Called only where `stored` gives None."""
+    def whole_delta(self, tensor: str, device: torch.device = CPU) -> Tensor:
+        """fp32, of the tensor's shape: x − θ, formed anew, the same bytes on every device. Called only where `stored`
+        gives None."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from automerge.errors import SourceError
 from automerge.merge.frame import Frame
 from automerge.merge.layout import in_order
-from automerge.merge.sources.source import Source
+from automerge.merge.sources.source import CPU, Source
 from automerge.merge.vocabulary.embeddings import HEAD, Shapes, check_certain, input_of, row_tensors
 from automerge.merge.vocabulary.rows import NONE, RowMap
 
@@ -94,9 +94,9 @@ class HeadOfEmbedding:
         """See Source."""
         return self._inner.stored(self._name(tensor))
 
-    def whole_delta(self, tensor: str) -> Tensor:
+    def whole_delta(self, tensor: str, device: torch.device = CPU) -> Tensor:
         """See Source."""
-        return self._inner.whole_delta(self._name(tensor))
+        return self._inner.whole_delta(self._name(tensor), device)
 
     def _name(self, tensor: str) -> str:
         return self._embedding if tensor == self._head else tensor
@@ -124,7 +124,7 @@ class ReindexedBase:
             return self.inner.stored(tensor)
         return self.select(tensor, torch.arange(self.rows.rows), self.rows.own[self.rows.base])
 
-    def whole_delta(self, tensor: str) -> Tensor:
+    def whole_delta(self, tensor: str, device: torch.device = CPU) -> Tensor:
         """Never needed: every value is stored or formed."""
         raise NotImplementedError("a base has weights, not a delta")
 
@@ -222,11 +222,11 @@ class ReindexedSource:
             out[self._averaged] = mean_of_rows(self._base.rows.tokens, lambda rows: out[rows]).to(dtype)
         return out
 
-    def whole_delta(self, tensor: str) -> Tensor:
+    def whole_delta(self, tensor: str, device: torch.device = CPU) -> Tensor:
         """See Source: an adapter's δ row by row; where the base's own row is another one, (θ + δ) − that row, or what
         the base lends − that row. A mean of rows has the mean of their δ."""
         if tensor not in self._base.tensors:
-            return self._inner.whole_delta(tensor)
+            return self._inner.whole_delta(tensor, device)
         values = _stored(self._base.inner, tensor)
         change = self._inner.whole_delta(tensor) if self._inner.changes(tensor) else None
         out = torch.zeros((len(self._own), *values.shape[1:]), dtype=torch.float32)
@@ -242,7 +242,7 @@ class ReindexedSource:
             out[self._given] = rows.sub_(self._base.select(tensor, self._given, bases).to(torch.float32))
         if len(self._averaged):
             out[self._averaged] = mean_of_rows(self._base.rows.tokens, lambda rows: out[rows]).to(torch.float32)
-        return out
+        return out.to(device)
 
 
 def widest(dtypes: list[torch.dtype]) -> torch.dtype:
