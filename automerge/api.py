@@ -29,7 +29,7 @@ from automerge.report.candidate import write_candidate
 from automerge.report.page import page
 from automerge.study.events import Began, Ended, Event, Listen, Stage
 from automerge.study.folder import StudyFolder
-from automerge.study.loop import Budget
+from automerge.study.jobs import Budget
 from automerge.study.records import Row, study_rows
 from automerge.study.session import make_plan, run_search
 from automerge.study.store import open_study

@@ -29,7 +29,7 @@ from automerge.recipe import Recipe
 from automerge.records import Applied
 from automerge.study.events import Ended, Event, Stage
 from automerge.study.folder import StudyFolder
-from automerge.study.loop import Budget
+from automerge.study.jobs import Budget
 from automerge.study.session import Plan, make_plan, run_search
 from automerge.study.store import open_study
 from automerge.zoo import VARIABLE, prepare

@@ -20,7 +20,7 @@ from rich.table import Table
 from automerge.config import load_search
 from automerge.study.events import Ended, Event
 from automerge.study.folder import StudyFolder
-from automerge.study.loop import Budget
+from automerge.study.jobs import Budget
 from automerge.study.session import make_plan, run_search
 from automerge.zoo import prepare
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from automerge.report.tables import gate_text, trial_table
 from automerge.study.events import Began, Block, Ended, Event, Judgement, Note, Stage
-from automerge.study.loop import Budget
+from automerge.study.jobs import Budget
 from automerge.study.records import Row
 from automerge.study.session import Plan
 

@@ -21,7 +21,7 @@ from automerge.gate.verdict import Verdict
 from automerge.report.tables import difference_table, gate_lines, verdict_line, verdict_table
 from automerge.study.events import Block, Event
 from automerge.study.folder import StudyFolder
-from automerge.study.loop import Budget
+from automerge.study.jobs import Budget
 from automerge.study.session import make_plan, run_search
 
 INTERRUPTED = 130

@@ -11,24 +11,27 @@ from rich.console import Console
 from automerge.cli.options import AsJson
 from automerge.errors import ConfigError
 from automerge.export.verify import verify as verify_folder
+from automerge.moe.verify import is_mixture, verify_mixture
 
 
 def verify(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="An exported folder, with its recipe.json.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="An exported folder, or one that `automerge moe` wrote.")],
     model: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=PATH", help="Where a model of the recipe lies now; repeat.")
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="Where a model that it was made of lies now; repeat.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Merge an export's sources again, and check that its weights are exactly that."""
-    done = verify_folder(out, _paths(model or []))
+    paths = _paths(model or [])
+    mixture = is_mixture(out)
+    done = verify_mixture(out, paths) if mixture else verify_folder(out, paths)
     if as_json:
         print(json.dumps({"out": str(out), **asdict(done)}))
         return
     recorded = ", as its provenance.json says" if done.recorded else ""
     Console().print(
-        f"{out}: {done.tensors} tensors, merged again in {done.seconds:.1f} s, are what the folder holds; "
-        f"checksum {done.checksum}{recorded}",
+        f"{out}: {done.tensors} tensors, merged again in {done.seconds:.1f} s, are what the folder holds"
+        f"{' (the router taken as it is)' if mixture else ''}; checksum {done.checksum}{recorded}",
         highlight=False,
     )
 

@@ -36,12 +36,7 @@ def verify(folder: Path, paths: Mapping[str, str]) -> Verified:
     """
     begun = time.perf_counter()
     recipe = _moved(read_recipe(folder / RECIPE), paths)
-    held = stored_sums(folder)
-    checksum = held.hexdigest()
-    recorded = _recorded(folder)
-    if recorded is not None and recorded != checksum:
-        message = f"{PROVENANCE} records checksum {recorded}, but the weights have {checksum}"
-        raise ExportError(message, where=str(folder), hint="The weights were changed after the export.")
+    held, recorded = held_sums(folder)
     models = models_of(recipe)
     merge = Merge(recipe, models)
     given = ModelSum()
@@ -49,8 +44,19 @@ def verify(folder: Path, paths: Mapping[str, str]) -> Verified:
         models.give_back()
     for tensor in merge.totals:
         given.add(tensor)
-    _compare(folder, held.tensors, given.tensors)
-    return Verified(checksum, len(merge.names), recorded is not None, time.perf_counter() - begun)
+    compare(folder, held.tensors, given.tensors)
+    return Verified(held.hexdigest(), len(merge.names), recorded, time.perf_counter() - begun)
+
+
+def held_sums(folder: Path) -> tuple[ModelSum, bool]:
+    """The checksums of a folder's weights, and whether its provenance.json recorded them. Raises ExportError where it
+    recorded another."""
+    held = stored_sums(folder)
+    checksum, recorded = held.hexdigest(), _recorded(folder)
+    if recorded is not None and recorded != checksum:
+        message = f"{PROVENANCE} records checksum {recorded}, but the weights have {checksum}"
+        raise ExportError(message, where=str(folder), hint="The weights were changed after the export.")
+    return held, recorded is not None
 
 
 def stored_sums(folder: Path) -> ModelSum:
@@ -85,8 +91,8 @@ def _recorded(folder: Path) -> str | None:
         raise ExportError(f"is no record of an export: {error!r}", where=str(path)) from error
 
 
-def _compare(folder: Path, held: Mapping[str, str], merged: Mapping[str, str]) -> None:
-    """Raises ExportError unless both are the same tensors."""
+def compare(folder: Path, held: Mapping[str, str], merged: Mapping[str, str]) -> None:
+    """Raises ExportError unless both are the same tensors: what the folder holds, and what is merged anew."""
     missing, extra = sorted(set(merged) - set(held)), sorted(set(held) - set(merged))
     other = [name for name in merged if name in held and merged[name] != held[name]]
     if not (missing or extra or other):
@@ -96,5 +102,5 @@ def _compare(folder: Path, held: Mapping[str, str], merged: Mapping[str, str]) -
         for names, what in ((other, "differ"), (missing, "are missing"), (extra, "are too many"))
         if names
     ]
-    message = f"of {len(merged)} tensors that the recipe gives, {', '.join(parts)}"
-    raise ExportError(message, where=str(folder), hint="The weights are not those of the recipe beside them.")
+    message = f"of {len(merged)} tensors that its sources give, {', '.join(parts)}"
+    raise ExportError(message, where=str(folder), hint="The weights are not those of what is described beside them.")

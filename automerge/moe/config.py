@@ -5,6 +5,7 @@ Ours beside it: an expert's `source_model` may be a recipe.json (or mergekit's Y
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -80,6 +81,19 @@ class MoeConfig(Closed):
             if first != number and self.experts[first].source_model != expert.source_model:
                 raise ValueError(f"experts.{number} and experts.{first}: the same prompts; no token tells them apart")
         return self
+
+
+def moved(config: MoeConfig, place: Callable[[str], str]) -> MoeConfig:
+    """The config with every model, and every adapter over one, named by what `place` makes of its name."""
+
+    def model(name: ModelName) -> ModelName:
+        return name.model_copy(update={"path": place(name.path), "lora": place(name.lora) if name.lora else ""})
+
+    def experts(found: tuple[Expert, ...]) -> tuple[Expert, ...]:
+        return tuple(expert.model_copy(update={"source_model": model(expert.source_model)}) for expert in found)
+
+    changed = {"experts": experts(config.experts), "shared_experts": experts(config.shared_experts)}
+    return config.model_copy(update={"base_model": model(config.base_model), **changed})
 
 
 def read_moe(path: Path) -> MoeConfig:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from automerge.config import locate
 from automerge.errors import ConfigError, MergeError
 from automerge.evals.items import Item
 from automerge.evals.loaded import prepare
@@ -22,7 +23,7 @@ from automerge.merge.check import OUTPUT_DTYPES
 from automerge.merge.checksum import ModelSum
 from automerge.merge.kernels.cpu_sum import tensor_sum
 from automerge.merge.layout import place_of
-from automerge.moe.config import Expert, MoeConfig
+from automerge.moe.config import Expert, MoeConfig, moved
 from automerge.moe.experts import Part, open_base, open_expert
 from automerge.moe.family import GATED, Family, choose_family
 from automerge.moe.gates import Tell, Wanted, gates
@@ -81,9 +82,23 @@ class Mixture:
 
     @property
     def checksum(self) -> str:
+        return self.sums.hexdigest()
+
+    @property
+    def sums(self) -> ModelSum:
+        """The checksums of what `tensors` gave. Raises MergeError before it is exhausted."""
         if len(self._sum.tensors) != len(self.names):
             raise MergeError("the checksum is known when every tensor has been made")
-        return self._sum.hexdigest()
+        return self._sum
+
+    @property
+    def digests(self) -> dict[str, Any]:
+        """What it is made of, by part: path → content digest."""
+        return {
+            "base": self.base.digests,
+            "experts": [part.digests for part in self.experts],
+            "shared_experts": [part.digests for part in self.shared],
+        }
 
     def config_json(self) -> dict[str, Any]:
         """The sparse model's config.json."""
@@ -175,16 +190,26 @@ class _Feeder:
 
 
 def open_mixture(
-    config: MoeConfig, folder: Path, *, seed: int = 0, tell: Tell = lambda done, total: None, where: str = "config"
+    config: MoeConfig,
+    folder: Path,
+    *,
+    seed: int = 0,
+    tell: Tell = lambda done, total: None,
+    where: str = "config",
+    rows: Callable[[Family], Tensor] | None = None,
 ) -> Mixture:
     """Opens the models. Asks no model yet: `tell` hears of that when the rows are found. Relative paths start
-    at `folder`; `seed` is that of random rows and of skills' items. Raises ConfigError, SourceError, SkillError."""
+    at `folder`; `seed` is that of random rows and of skills' items. With `rows` the router's are known, and no prompt
+    is read. Raises ConfigError, SourceError, SkillError."""
+    config = moved(config, lambda name: locate(name, folder))
     base = open_base(config.base_model, folder)
     model_type = str(base.models.config.get("model_type"))
     gated = any(expert.has_prompts for expert in config.shared_experts) or config.gate_mode == "random"
     family = choose_family(config.architecture, model_type, len(config.shared_experts), gated, where)
     experts = [open_expert(expert.source_model, base, folder) for expert in config.experts]
     shared = [open_expert(expert.source_model, base, folder) for expert in config.shared_experts]
+    if rows is not None:
+        return Mixture(config, family, base, experts, shared, partial(rows, family))
     routed = [*config.experts, *(config.shared_experts if family.shared_is_gated else ())]
     wanted = [_wanted(expert, folder, seed) for expert in routed]
     return Mixture(config, family, base, experts, shared, lambda: gates(base, wanted, config.gate_mode, seed, tell))

@@ -36,7 +36,8 @@ A mixture of {n} experts, {k} of them for each token, put together by [automerge
 | router | {mode}; the two most alike rows of a layer have a cosine of {cosine:.3f} (mean over layers) |
 | weights checksum | `{checksum}` |
 
-`{config}` is what it was made from, `{provenance}` names every model by its content.
+`{config}` is what it was made from, `{provenance}` names every model by its content; `automerge verify` takes every
+tensor but the router's from those models again and compares it.
 """
 
 
@@ -76,11 +77,7 @@ def _provenance(mixture: Mixture) -> dict[str, object]:
         "parameters": mixture.parameters,
         "active": mixture.active,
         "config": json.loads(mixture.config.model_dump_json()),
-        "models": {
-            "base": mixture.base.digests,
-            "experts": [part.digests for part in mixture.experts],
-            "shared_experts": [part.digests for part in mixture.shared],
-        },
+        "models": mixture.digests,
         "written_with": made_with(),
     }
 

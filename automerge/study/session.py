@@ -24,13 +24,15 @@ from automerge.merge.models import Models, open_models
 from automerge.merge.movement import movement
 from automerge.space.space import SearchSpace
 from automerge.space.starts import starts
+from automerge.study.agenda import Points
 from automerge.study.crew import Crew
 from automerge.study.drivers import PROVING, drivers_of
 from automerge.study.events import Block, Listen, Note
 from automerge.study.finals import prove
 from automerge.study.folder import StudyFolder, write_atomically
 from automerge.study.identity import identity
-from automerge.study.loop import Budget, Points, Search
+from automerge.study.jobs import Budget
+from automerge.study.loop import Search
 from automerge.study.store import hold_identity, open_study, storage_failures
 from automerge.study.trial import Bench, Candidates
 

@@ -15,7 +15,8 @@ from automerge.space.space import SearchSpace
 from automerge.space.starts import starts
 from automerge.study.events import Event
 from automerge.study.finals import prove
-from automerge.study.loop import Budget, Search
+from automerge.study.jobs import Budget
+from automerge.study.loop import Search
 from search.landscape import Landscape, Scored
 from search.replay import Replay, new_study
 

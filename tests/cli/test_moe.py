@@ -1,12 +1,15 @@
 """`automerge moe` and `check` on mergekit-moe's YAML."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
+from automerge.export.verify import stored_sums
 from automerge.moe.config import is_moe
 from tests.cli.world import Done
 from tests.moe.conftest import described
@@ -37,6 +40,41 @@ def test_check_then_moe(automerge: Callable[..., Done], config: Path, tmp_path: 
     assert (tmp_path / "out" / "moe_config.yml").read_text() == config.read_text()
     again = automerge("moe", str(config), str(tmp_path / "out"))
     assert again.code == 1 and "exists already" in again.message
+
+
+def test_verify_makes_it_again(automerge: Callable[..., Done], config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made = automerge("moe", str(config), str(out), "--json")
+    told = automerge("verify", str(out), "--json")
+    assert told.code == 0 and told.json["checksum"] == made.json["checksum"] and told.json["recorded"]
+    assert "router taken as it is" in automerge("verify", str(out)).out
+    expert = yaml.safe_load(config.read_text())["experts"][0]["source_model"]
+    moved = Path(shutil.copytree(expert, tmp_path / "moved"))
+    assert automerge("verify", str(out), "--model", f"{expert}={moved}").code == 0
+    wrong = automerge("verify", str(out), "--model", f"{expert}={yaml.safe_load(config.read_text())['base_model']}")
+    assert wrong.code == 1 and "experts.0 is no longer" in wrong.message
+    unknown = automerge("verify", str(out), "--model", "nobody=/tmp")
+    assert unknown.code == 1 and "no model 'nobody'" in unknown.message
+
+
+@pytest.mark.parametrize("tensor", ["experts", "gate"])
+def test_verify_finds_another_tensor(automerge: Callable[..., Done], config: Path, tmp_path: Path, tensor: str) -> None:
+    out = tmp_path / "out"
+    automerge("moe", str(config), str(out))
+    file = out / "model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if tensor in name)
+    tensors[name] = tensors[name] + 1
+    save_file(tensors, file, metadata={"format": "pt"})
+    told = automerge("verify", str(out))
+    assert told.code == 1 and "records checksum" in told.message
+    about = json.loads((out / "provenance.json").read_text())
+    (out / "provenance.json").write_text(json.dumps(about | {"checksum": stored_sums(out).hexdigest()}))
+    told = automerge("verify", str(out))
+    if tensor == "gate":  # taken as it is
+        assert told.code == 0
+    else:
+        assert told.code == 1 and name in told.message
 
 
 def test_the_words_for_people(automerge: Callable[..., Done], config: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from automerge.config import load_search
 from automerge.report.page import page
 from automerge.study.folder import StudyFolder
-from automerge.study.loop import Budget
+from automerge.study.jobs import Budget
 from automerge.study.session import run_search
 from automerge.study.store import open_study
 from tests.study.worlds import make_models, make_world, plan_of, scripted

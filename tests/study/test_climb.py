@@ -10,7 +10,7 @@ from automerge.gate.verdict import Verdict
 from automerge.study.events import Event, Note
 from automerge.study.finals import pareto_front
 from automerge.study.folder import StudyFolder
-from automerge.study.loop import Budget
+from automerge.study.jobs import Budget
 from automerge.study.records import Row, study_rows
 from automerge.study.session import run_search
 from automerge.study.store import open_study

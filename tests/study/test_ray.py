@@ -19,7 +19,7 @@ from automerge.config import EngineConfig
 from automerge.errors import EngineError
 from automerge.study.events import Block, Event
 from automerge.study.folder import StudyFolder
-from automerge.study.loop import Budget
+from automerge.study.jobs import Budget
 from automerge.study.records import study_rows
 from automerge.study.session import run_search
 from automerge.study.store import open_study

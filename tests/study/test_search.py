@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages._rdb import storage
 
 from automerge.errors import EngineError, MergeError, StudyBusy, StudyError, StudyMismatch
 from automerge.gate.verdict import Verdict
 from automerge.study.events import Block, Ended, Event
 from automerge.study.folder import StudyFolder
-from automerge.study.loop import Budget
+from automerge.study.jobs import Budget
 from automerge.study.records import Row, study_rows
 from automerge.study.session import run_search
 from automerge.study.store import open_study
@@ -48,6 +51,28 @@ def test_baselines_come_first_and_count(world: Path, tmp_path: Path) -> None:
     assert len(rows) == 12
     assert all(row.state == "complete" for row in rows)
     assert set(rows[-1].params) == set(rows[0].params) != set()
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    world: Path, tmp_path: Path, finished: tuple[Verdict, list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna notes when a trial began and ended; an hour back at every look, in both of a study's runs."""
+
+    class Jumping(datetime):
+        looks = 0
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Jumping":
+            cls.looks += 1
+            return cls(2026, 1, 1) - timedelta(hours=cls.looks)
+
+    monkeypatch.setattr(storage, "datetime", Jumping)
+    monkeypatch.setattr(time, "time", lambda: 1e9 - Jumping.looks)
+    run(world, tmp_path / "out", 11)
+    verdict, rows = run(world, tmp_path / "out", 15)
+    assert Jumping.looks > 15
+    assert essence(rows) == essence(finished[1])
+    assert verdict.outcome == finished[0].outcome and verdict.rows == finished[0].rows
 
 
 def test_a_search_finds_the_better_merge_and_proves_it(world: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sqlalchemy
 
 from automerge.errors import StudyError
 from automerge.study.folder import StudyFolder, write_atomically
-from automerge.study.loop import Budget
+from automerge.study.jobs import Budget
 from automerge.study.records import study_rows
 from automerge.study.session import run_search
 from automerge.study.store import open_study, storage_failures

@@ -14,7 +14,7 @@ from automerge.errors import AutomergeError, EngineError, EngineLost, MergeError
 from automerge.study.crew import run_jobs
 from automerge.study.events import Block, Ended, Event
 from automerge.study.folder import StudyFolder
-from automerge.study.loop import Budget
+from automerge.study.jobs import Budget
 from automerge.study.records import study_rows
 from automerge.study.session import run_search
 from automerge.study.store import open_study
