@@ -9,12 +9,12 @@
 An adapter keeps its factors only, whatever the residency; its deltas are formed on the CPU for each merge.
 """
 
-import os
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from automerge.engine.memory import free_memory
 from automerge.merge.share import Key, part_length
 
 Residency = Literal["device", "pinned", "mmap"]
@@ -34,7 +34,7 @@ def choose_residency(asked: str, size: int, ranks: int) -> Residency:
         return "mmap"
     if size / ranks <= DEVICE_PART * torch.cuda.mem_get_info()[0]:
         return "device"
-    return "pinned" if size <= HOST_PART * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") else "mmap"
+    return "pinned" if size <= HOST_PART * free_memory() else "mmap"
 
 
 class ResidentShare:

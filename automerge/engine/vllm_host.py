@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from automerge.engine.child import serve
+from automerge.engine.memory import free_memory
 from automerge.engine.vllm_version import check_version
 from automerge.errors import EngineError
 
+CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"  # GiB, vLLM's own setting
+CACHE_PART = 0.25  # of the host's free memory
 HINT = (
     "Lower engine.arguments: max_model_len or gpu_memory_utilization, or set residency: mmap; on a CPU set "
-    "VLLM_CPU_KVCACHE_SPACE (GiB). The log says more."
+    f"{CACHE_SPACE} (GiB). The log says more."
 )
 
 
@@ -45,6 +48,7 @@ class Host:
 
         ranks = int(arguments.get("tensor_parallel_size", 1))
         chosen = choose_residency(sources["residency"], sources["bytes"], ranks)
+        arguments = _with_room(arguments)
         try:
             self._llm = LLM(
                 model=folder,
@@ -97,6 +101,17 @@ class Host:
         prompts = [TokensPrompt(prompt_token_ids=list(row)) for row in rows]
         answers: list[Any] = self._llm.generate(prompts, list(parameters), use_tqdm=False)
         return answers
+
+
+def _with_room(arguments: dict[str, Any]) -> dict[str, Any]:
+    """On a CPU, where nothing was said of it, a key-value cache of a part of the free memory. vLLM would take 0.92 of
+    all memory, as of a GPU, and the kernel kills it when the cache has filled up."""
+    import torch
+
+    told = {"gpu_memory_utilization", "kv_cache_memory_bytes"} & arguments.keys()
+    if torch.cuda.is_available() or told or CACHE_SPACE in os.environ:
+        return arguments
+    return {**arguments, "kv_cache_memory_bytes": int(CACHE_PART * free_memory())}
 
 
 def _seed(seed: int, row: Sequence[int]) -> int:

@@ -5,7 +5,6 @@ largest tensor. Text is taken to have 4 characters a token, or 1 where the vocab
 """
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from statistics import NormalDist
 import torch
 
 from automerge.config import GateRule
+from automerge.engine.memory import free_memory
 from automerge.engine.resident import choose_residency
 from automerge.engine.start import chosen_engine
 from automerge.evals.loaded import Half, LoadedSkill
@@ -89,7 +89,7 @@ def estimate(plan: Plan, budget: int) -> Estimate:
         merge_bytes=merge_bytes,
         sources_bytes=sources,
         residency=_residency(plan, sources),
-        available_bytes=os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        available_bytes=free_memory(),
         tokens=Tokens(
             tier=round(sum(sum(_tokens(skill, "search", plan)) for skill in plan.tier.values())),
             read=round(sum(read for read, _ in asked)),

@@ -41,7 +41,7 @@ def test_on_a_gpu_it_is_what_there_is_room_for(
     """80 GiB free on each device, 200 GiB on the host."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (80 * GIB, 80 * GIB))
-    monkeypatch.setattr(resident.os, "sysconf", {"SC_AVPHYS_PAGES": 200 * GIB // 4096, "SC_PAGE_SIZE": 4096}.get)
+    monkeypatch.setattr(resident, "free_memory", lambda: 200 * GIB)
     assert choose_residency("auto", size * GIB, ranks) == chosen
 
 
