@@ -50,7 +50,7 @@ def make_view(
         operand = what if isinstance(what, Operand) else Operand((theta if what is None else _tensor(what)).reshape(-1))
         own: Any = given.get(key, {}) if by_source else given
         stream = MaskStream(seed, (digests or {}).get(key, key), name)
-        return SourceView(key, dict(own), what is not None, stream, theta.reshape(-1), lambda: operand)
+        return SourceView(key, dict(own), what is not None, stream, theta.reshape(-1), lambda device: operand)
 
     return View(
         name=name,
