@@ -5,8 +5,7 @@
 Prints a table, writes results/vllm_gpu.json. Mistral-7B's shapes, random bf16 values, base + 2 full checkpoints, DARE
 per layer; vLLM with CUDA graphs (no torch.compile, which changes no weights). The checkpoints are written under
 FOLDER first: 43.5 GB; a tmpfs will do. Without CUDA it says so and exits with 1; with --layers 2 it can be tried out.
-Medians of `applies`, after two that are not counted. `merge` is ours, `repack` vLLM's bringing of tensors into its
-layers, `reset` its caches emptied, `first token` a prompt and one token, `rest` the way to the process and back.
+Medians of `applies`, after two that are not counted, by part (speed/turnaround.py); `apply` is all but the first token.
 `extra` is the most that torch's allocator held in the GPU during an apply beyond what it held before.
 """
 
@@ -27,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 from speed.models import MISTRAL_7B, STD, Size
+from speed.turnaround import turnaround
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for tests
@@ -35,7 +35,6 @@ from automerge.config import EngineConfig  # noqa: E402
 from automerge.engine.vllm import VllmEngine  # noqa: E402
 from automerge.merge import Models, open_models  # noqa: E402
 from automerge.recipe import Group, Recipe, make_recipe  # noqa: E402
-from automerge.records import Sampling  # noqa: E402
 from tests.tiny import tiny_tokenizer  # noqa: E402
 
 RESULTS = ROOT / "results" / "vllm_gpu.json"
@@ -47,7 +46,7 @@ ARGUMENTS = {
     "kv_cache_memory_bytes": 1 << 30,
     "compilation_config": {"mode": 0, "cudagraph_mode": "FULL", "cudagraph_capture_sizes": [1, 2, 4, 8]},
 }
-PARTS = ("apply", "merge", "repack", "reset", "rest", "first token", "turnaround")
+PARTS = ("apply", "merge", "repack", "reset", "rest", "first", "seconds")
 
 
 def write_checkpoints(root: Path, size: Size) -> list[Path]:
@@ -103,19 +102,10 @@ def recipe_of(models: Models, number: int) -> Recipe:
     )
 
 
-def turnaround(engine: VllmEngine, models: Models, number: int) -> dict[str, float]:
-    """Milliseconds by part."""
-    recipe = recipe_of(models, number)
-    begun = time.perf_counter()
-    engine.apply(recipe)
-    applied = time.perf_counter()
-    engine.generate([engine.encode("The capital of France is")], Sampling(max_tokens=1))
-    ended = time.perf_counter()
-    told = engine.reports[0]
-    parts = {"merge": told["merging"], "repack": told["seconds"] - told["merging"], "reset": told["resetting"]}
-    rest = applied - begun - sum(parts.values())
-    all_parts = {"apply": applied - begun, **parts, "rest": rest, "first token": ended - applied}
-    return {key: 1000 * value for key, value in all_parts.items()} | {"turnaround": 1000 * (ended - begun)}
+def timed(engine: VllmEngine, models: Models, number: int) -> dict[str, float]:
+    """Milliseconds by part; `apply` is all but the first token."""
+    found = {key: 1000 * value for key, value in turnaround(engine, recipe_of(models, number)).items()}
+    return found | {"apply": found["seconds"] - found["first"]}
 
 
 def measure(models: Models, folder: Path, residency: str, applies: int) -> dict[str, Any]:
@@ -124,10 +114,10 @@ def measure(models: Models, folder: Path, residency: str, applies: int) -> dict[
     engine = VllmEngine(models, config, folder / f"{residency}.log", print)
     try:
         begun = time.perf_counter()
-        turnaround(engine, models, 0)
+        timed(engine, models, 0)
         started = time.perf_counter() - begun
-        turnaround(engine, models, 1)
-        rows = [turnaround(engine, models, 2 + number) for number in range(applies)]
+        timed(engine, models, 1)
+        rows = [timed(engine, models, 2 + number) for number in range(applies)]
         told = engine.reports[0]
         return {
             "residency": residency,

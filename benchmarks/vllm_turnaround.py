@@ -26,12 +26,12 @@ sys.path.insert(0, str(ROOT))  # for tests
 from speed.models import SMALL, SMOLLM2, recipe_of, write_models  # noqa: E402
 from speed.peer import SAME, config  # noqa: E402
 from speed.rounds import Column, Row, Section, load, machine, markdown, show  # noqa: E402
+from speed.turnaround import PROMPT, turnaround  # noqa: E402
 
 from automerge.config import EngineConfig  # noqa: E402
 from automerge.engine.vllm import VllmEngine  # noqa: E402
 from automerge.merge import Models, open_models  # noqa: E402
 from automerge.merge.layout import place_of  # noqa: E402
-from automerge.records import Sampling  # noqa: E402
 from tests.peers.peer import NO_PEER, peer_python, peer_version  # noqa: E402
 from tests.tiny import tiny_tokenizer  # noqa: E402
 
@@ -40,7 +40,6 @@ METHODS = ("dare_linear", "dare_ties", "ties", "linear")
 AIM = 60.0
 APPLIES = 5  # ours a round; each with new weights and a new seed
 ARGUMENTS = {"enforce_eager": True, "max_model_len": 512, "kv_cache_memory_bytes": 1 << 28}
-PROMPT = "The capital of France is"
 ABOUT = (
     "Base + 2 full checkpoints, bf16. Ours: from a recipe to the first token that the new weights make, in a running "
     "engine; `merge` is ours, `repack` what vLLM does to bring tensors into its layers, `reset` its caches emptied, "
@@ -64,16 +63,7 @@ VLLM = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "HF_H
 
 def ours(engine: VllmEngine, models: Models, method: str, seed: int) -> Row:
     """Seconds of one turnaround, by part."""
-    recipe = recipe_of(models, method, part=0.3 + 0.04 * (seed % 10), seed=seed)
-    begun = time.perf_counter()
-    engine.apply(recipe)
-    applied = time.perf_counter()
-    engine.generate([engine.encode(PROMPT)], Sampling(max_tokens=1))
-    ended = time.perf_counter()
-    report = engine.reports[0]
-    parts = {"merge": report["merging"], "repack": report["seconds"] - report["merging"], "reset": report["resetting"]}
-    rest = applied - begun - sum(parts.values())
-    return {"seconds": ended - begun, **parts, "first": ended - applied, "rest": rest}
+    return turnaround(engine, recipe_of(models, method, part=0.3 + 0.04 * (seed % 10), seed=seed))
 
 
 def theirs(path: Path, folder: Path) -> Row:

@@ -6,7 +6,8 @@
 | pinned | page-locked host memory | the bus | the same, of the host |
 | mmap | the files, through the system's page cache | the files | nothing of its own |
 
-An adapter keeps its factors only, whatever the residency; its deltas are formed on the CPU for each merge.
+An adapter keeps its factors only, whatever the residency; its deltas are formed where the
+merge is made, for each.
 """
 
 from typing import Any, Literal

@@ -20,7 +20,7 @@ Points = Mapping[str, Mapping[str, float]]  # name → value a parameter
 
 
 class Agenda:
-    """Of one study. All but `is_mine` and `others` is asked while nobody else decides (drivers.DECIDING)."""
+    """Of one study. All but `others` is asked while nobody else decides (drivers.DECIDING)."""
 
     sampler: Sampler
 
@@ -80,9 +80,7 @@ class Agenda:
         """Whether somebody else has begun what has not ended."""
         if not self.drivers.shared:
             return False
-        attributes = self.study.user_attrs
-        keys = [self._outside(index) for index in range(len(self.baselines))]
-        return bool(self._running()) or any(CLAIM + key in attributes and key not in attributes for key in keys)
+        return bool(self._running()) or self.claimed() > 0
 
     def _outside(self, index: int) -> str:
         """The study's attribute that holds the record of a baseline outside the space."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from automerge.merge import Merge, Models, get_method
 from automerge.merge.layout import count_layers, in_order
+from automerge.merge.sources.source import CPU
 from automerge.recipe import Group, ModelRef, Recipe, Setting, make_recipe
 
 Tensors = Mapping[str, Tensor]
@@ -85,7 +86,7 @@ class MemoryModel:
         """See Source."""
         return self.tensors[tensor]
 
-    def whole_delta(self, tensor: str, device: torch.device = torch.device("cpu")) -> Tensor:  # noqa: B008
+    def whole_delta(self, tensor: str, device: torch.device = CPU) -> Tensor:
         """Never needed."""
         raise NotImplementedError
 

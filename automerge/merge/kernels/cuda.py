@@ -19,6 +19,7 @@ from automerge.merge.kernels.cuda_kind import RESULT_COLUMNS, Kind
 from automerge.merge.kernels.cuda_layout import Launch, Layouts, send
 from automerge.merge.kernels.cuda_scalars import scalars
 from automerge.merge.kernels.job import Job
+from automerge.merge.needs_triton import needs_triton
 
 PAIRS = 2048  # of elements a program, at most
 WARPS = 8
@@ -76,13 +77,8 @@ def constants(kind: Kind, read: int, pairs: int, *, hardware: bool) -> dict[str,
 
 
 def _kernel() -> Any:
-    try:
+    with needs_triton():
         from automerge.merge.kernels.cuda_device import merge_pairs
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "triton":
-            raise
-        hint = "Install it: pip install 'automerge[gpu]'"
-        raise MergeError("merging on a GPU needs the package triton, which is missing", hint=hint) from None
     return merge_pairs
 
 

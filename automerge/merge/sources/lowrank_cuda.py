@@ -6,7 +6,7 @@ No product and sum are fused. Triton's interpreter (TRITON_INTERPRET=1) runs the
 import torch
 from torch import Tensor
 
-from automerge.errors import MergeError
+from automerge.merge.needs_triton import needs_triton
 
 ROWS, COLUMNS = 16, 256  # of a program
 WARPS = 4
@@ -15,15 +15,10 @@ WARPS = 4
 def fill(left: Tensor, right: Tensor, scale: float) -> Tensor:
     """fp32 [n, m] = scale · Σ_k left[k, y] right[k, x], where the factors [r, n] and [r, m] are. Raises MergeError
     without triton."""
-    try:
+    with needs_triton():
         import triton
 
         from automerge.merge.sources.lowrank_device import fill_tile
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "triton":
-            raise
-        hint = "Install it: pip install 'automerge[gpu]'"
-        raise MergeError("merging on a GPU needs the package triton, which is missing", hint=hint) from None
     (rank, n), m = left.shape, right.shape[1]
     out = torch.empty(n, m, device=left.device)
     grid = (triton.cdiv(m, COLUMNS), triton.cdiv(n, ROWS))
