@@ -11,7 +11,7 @@ from rich.markup import escape
 from automerge.cli.options import AsJson
 from automerge.errors import SkillError
 from automerge.evals.items import load_items
-from automerge.evals.scorers import Dialogue
+from automerge.evals.scorers import Dialogue, refuse_outside_study
 from automerge.evals.skill import load_skill
 from automerge.records import Completion, Score
 
@@ -32,6 +32,7 @@ def score(
     if loaded.rounds > 1:
         message = f"its items take {loaded.rounds} answers one after another, and a file holds one an item"
         raise SkillError(message, where=loaded.name, hint="Use `automerge eval`.")
+    refuse_outside_study(scorer, loaded.name)
     if (problem := scorer.unready()) is not None:
         raise SkillError(problem, where=loaded.name)
     scorer.isolation()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from automerge.config import EngineConfig
 from automerge.evals.loaded import Half, LoadedSkill
 from automerge.evals.run import evaluate
+from automerge.evals.scorers import refuse_outside_study
 from automerge.evals.serve import serve
 from automerge.evals.store import AnswerStore
 from automerge.records import ItemResult
@@ -15,6 +16,8 @@ def evaluate_model(
 ) -> dict[str, list[ItemResult]]:
     """Skill → results in the skill's order. The model is asked in its own chat template; `base` is what an adapter was
     made for. Raises SourceError, EngineError, SkillError."""
+    for skill in skills:
+        refuse_outside_study(skill.scorer, skill.name)
     served = serve(model, base, serving)
     try:
         return {

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from automerge.engine.base import Engine
+from automerge.engine.turns import Turns
 from automerge.errors import EngineError, SkillError
 from automerge.evals.lm_eval.block import LmEvalSkill, ask_documents
 from automerge.evals.loaded import Half, LoadedSkill, Question
@@ -180,7 +181,7 @@ def _round(
     lacking: list[Scored] = []
     if scored:
         try:
-            scores, lacking = _score(skill, questions, keys, answers, store)
+            scores, lacking = _score(engine, skill, questions, keys, answers, store)
         except BaseException:  # a judge that is away, or Ctrl-C while it thinks: what was generated is kept
             store.write(new, [])
             raise
@@ -231,6 +232,7 @@ def _ask(engine: Engine, skill: LoadedSkill, block: Sequence[Question]) -> Seque
 
 
 def _score(
+    engine: Engine,
     skill: LoadedSkill,
     block: Sequence[Question],
     keys: Sequence[bytes],
@@ -247,6 +249,7 @@ def _score(
         [block[index].item.target for index in todo],
         [block[index].dialogue(shown_answer(answers[keys[index]], None)) for index in todo],
         store,
+        engine if isinstance(engine, Turns) else None,
     )
     by_place = {place: score for place, (score, _) in known.items()}
     by_place |= {places[index]: score for index, score in zip(todo, fresh, strict=True)}

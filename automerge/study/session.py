@@ -13,6 +13,7 @@ from automerge.config import SearchConfig
 from automerge.engine.base import Engine
 from automerge.engine.share import Share
 from automerge.engine.start import chosen_engine, on_ray, start_engine
+from automerge.engine.turns import Turns
 from automerge.errors import SkillError
 from automerge.evals.cheap import companion
 from automerge.evals.loaded import LoadedSkill, prepare
@@ -22,6 +23,7 @@ from automerge.gate.statistics import MIN_ITEMS
 from automerge.gate.verdict import Verdict
 from automerge.merge.models import Models, open_models
 from automerge.merge.movement import movement
+from automerge.space.baselines import baselines
 from automerge.space.space import SearchSpace
 from automerge.space.starts import starts
 from automerge.study.agenda import Points
@@ -151,8 +153,12 @@ def _benches(
         for engine in engines:
             hold_identity(study, {"engine.fingerprint": engine.fingerprint})
 
+        base = next(found.recipe for found in baselines(plan.space) if found.name == "base")
+
         def bench(engine: Engine) -> Bench:
-            return Bench(engine, plan.skills, plan.tier, stack.enter_context(AnswerStore(folder.answers)), on_block)
+            return Bench(
+                Turns(engine, base), plan.skills, plan.tier, stack.enter_context(AnswerStore(folder.answers)), on_block
+            )
 
         benches = [bench(engine) for engine in engines]
         if ray is not None:

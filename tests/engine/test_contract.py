@@ -13,9 +13,11 @@ from automerge.engine.fake import FakeEngine
 from automerge.engine.remote import RemoteEngine
 from automerge.engine.start import HOST, paths_of
 from automerge.engine.transformers import TransformersEngine
+from automerge.engine.turns import Turns
 from automerge.errors import MergeError
 from automerge.merge import Models
 from automerge.recipe import Group, ModelRef, Recipe, make_recipe
+from automerge.records import Sampling
 from tests.engine.contract import Case, EngineContract
 from tests.merge.helpers import recipe_of
 
@@ -79,6 +81,24 @@ class TestTransformersEngine(EngineContract):
 
     def make(self, family: Models, folder: Path) -> Engine:
         return TransformersEngine(family, EngineConfig(device="cpu"))
+
+
+class Interrupted(Turns):
+    """The base model is asked something before every question."""
+
+    def _own(self) -> Engine:
+        if self._asked is not None:
+            judge = self.base()
+            judge.generate([judge.encode("so?")], Sampling(max_tokens=1))
+        return super()._own()
+
+
+class TestTurns(TestTransformersEngine):
+    """The same where the base model has its turn before every call."""
+
+    def make(self, family: Models, folder: Path) -> Engine:
+        base = recipe_of(family, "task_arithmetic", {"weight": dict.fromkeys(family.sources, 0.0)})
+        return Interrupted(super().make(family, folder), base)
 
 
 @pytest.mark.full  # each of its tests starts a process

@@ -5,21 +5,26 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from automerge.config import EngineConfig
 from automerge.engine.fake import FakeEngine
-from automerge.errors import ConfigError, SkillError
+from automerge.engine.turns import Turns
+from automerge.errors import ConfigError, MergeError, SkillError
 from automerge.evals import AnswerStore, evaluate, load_skill, mean, prepare
 from automerge.evals.judge import endpoint
 from automerge.evals.judge.fence import make_fence
 from automerge.evals.judge.opinions import choice, rating
 from automerge.evals.loaded import LoadedSkill
+from automerge.evals.models import evaluate_model
 from automerge.evals.scorers.judge import open_judge
-from automerge.records import ItemResult
-from tests.evals.helpers import serving, sums, write_rows
+from automerge.recipe import Recipe
+from automerge.records import Applied, ItemResult
+from tests.evals.helpers import recipe, serving, sums, write_rows
 from tests.evals.judge_server import Answer, JudgeServer, Script, judge_server
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "judge.json").read_text(encoding="utf-8"))
@@ -269,6 +274,74 @@ def test_a_judge_that_cannot_be(tmp_path: Path, scorer: dict[str, Any], said: st
     with judge_server(lambda prompt, n: "") as server, pytest.raises(ConfigError, match=said) as raised:
         judged(tmp_path, server, scorer)
     assert "sk-abc123" not in str(raised.value) and "secret" not in str(raised.value)
+
+
+# --- the base model as its own study's judge ---------------------------------------------------------------------
+
+
+def by_base(folder: Path, **changes: Any) -> LoadedSkill:
+    write_rows(folder / "sums.jsonl", sums(20))
+    plain: dict[str, Any] = {
+        "name": "sums",
+        "data": {"path": "sums.jsonl"},
+        "prompt": "{{ question }} = ",
+        "scorer": {"type": "judge", "judge": {"model": "base", "max_tokens": 20}},
+        "items": {"search": 10, "held_out": 5},
+        "block": 4,
+    }
+    return prepare(load_skill({**plain, **changes}, folder=folder), 0)
+
+
+def answered_or_judged(recipe: Recipe, prompt: str) -> str:
+    """The base rates 7; any other recipe answers its own weight."""
+    weights = recipe.groups[0].values["weight"]
+    assert isinstance(weights, dict)
+    return f"weight {weights['math']}" if weights["math"] else "I would say [[7]]"
+
+
+def test_the_base_judges_between_blocks(tmp_path: Path) -> None:
+    engine, store = FakeEngine(answered_or_judged), AnswerStore()
+    turns = Turns(engine, recipe(0.0))
+    checksum = turns.apply(recipe(0.5)).checksum
+    found = evaluate(turns, checksum, by_base(tmp_path), "search", store)
+    assert [(r.answer, r.score.value) for r in found] == [("weight 0.5", 6 / 9)] * 10
+    asked = [call for call, _ in engine.calls]
+    assert asked == ["apply", *["generate", "apply", "generate", "apply"] * 2, "generate", "apply", "generate"]
+    evaluate(turns, checksum, by_base(tmp_path), "search", store)
+    assert engine.calls[len(asked) :] == [("apply", 0)]  # all is known: the candidate is taken back, nothing is asked
+
+
+def test_the_base_judges_itself_without_an_apply(tmp_path: Path) -> None:
+    engine = FakeEngine(answered_or_judged)
+    turns = Turns(engine, recipe(0.0))
+    checksum = turns.apply(recipe(0.0)).checksum
+    evaluate(turns, checksum, by_base(tmp_path), "search", AnswerStore())
+    assert [call for call, _ in engine.calls].count("apply") == 1
+
+
+def test_a_prompt_beyond_the_judges_context_is_unscored(tmp_path: Path) -> None:
+    turns = Turns(FakeEngine(answered_or_judged, context=100), recipe(0.0))
+    checksum = turns.apply(recipe(0.5)).checksum
+    with pytest.raises(SkillError, match="not one of 10 items could be scored: the judge cannot be asked: .* exceed"):
+        evaluate(turns, checksum, by_base(tmp_path, sampling={"max_tokens": 8}), "search", AnswerStore())
+
+
+def test_outside_a_study_there_is_no_base(tmp_path: Path) -> None:
+    with pytest.raises(SkillError, match="base model of a study") as raised:
+        evaluate_model("a model", None, [by_base(tmp_path)], "held_out", AnswerStore(), EngineConfig())
+    assert "judge: {model:" in (raised.value.hint or "")
+
+
+def test_a_merge_that_came_out_otherwise_after_the_judge(tmp_path: Path) -> None:
+    class Forgetful(FakeEngine):
+        def apply(self, asked: Recipe) -> Applied:
+            applied = super().apply(asked)
+            return replace(applied, checksum=f"{len(self.calls):032x}")
+
+    turns = Turns(Forgetful(answered_or_judged), recipe(0.0))
+    checksum = turns.apply(recipe(0.5)).checksum
+    with pytest.raises(MergeError, match="merged again"):
+        evaluate(turns, checksum, by_base(tmp_path), "search", AnswerStore())
 
 
 def test_a_key_that_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

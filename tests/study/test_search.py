@@ -11,14 +11,17 @@ import optuna
 import pytest
 from optuna.storages._rdb import storage
 
+from automerge.engine.fake import FakeEngine
 from automerge.errors import EngineError, MergeError, StudyBusy, StudyError, StudyMismatch
 from automerge.gate.verdict import Verdict
+from automerge.recipe import Recipe
 from automerge.study.events import Block, Ended, Event
 from automerge.study.folder import StudyFolder
 from automerge.study.jobs import Budget
 from automerge.study.records import Row, study_rows
 from automerge.study.session import run_search
 from automerge.study.store import open_study
+from tests.study import worlds
 from tests.study.worlds import make_world, plan_of, scripted
 
 BASELINES = ["base", "coding", "math", "writing", "plain_average", "task_arithmetic", "dare_0.5", "dare_0.9"]
@@ -73,6 +76,34 @@ def test_a_clock_that_jumps_changes_nothing(
     assert Jumping.looks > 15
     assert essence(rows) == essence(finished[1])
     assert verdict.outcome == finished[0].outcome and verdict.rows == finished[0].rows
+
+
+def test_the_base_model_judges_in_the_same_engine(models: Path, tmp_path: Path) -> None:
+    """A study whose writing is rated by the base: what is not the base is never asked for a rating."""
+    config = make_world(tmp_path / "world", models)
+    use = "{use: skill.yaml, data: {path: writing.jsonl}"
+    judged = config.read_text().replace(use, f"{use}, scorer: {{type: judge, judge: {{model: base, max_tokens: 9}}}}")
+    config.write_text(judged.replace("margin: 0.1", "margin: 0.3"))
+
+    def answer(recipe: Recipe, prompt: str) -> str:
+        if "[[rating]]" not in prompt:
+            return worlds.answer(recipe, prompt)
+        weights = recipe.groups[0].values["weight"]
+        assert isinstance(weights, dict)
+        assert set(weights.values()) == {0.0}
+        return f"[[{9 if 'yes' in prompt else 2}]]"
+
+    def study(place: StudyFolder, trials: int) -> list[Row]:
+        run_search(
+            plan_of(config), place, Budget(trials=trials), lambda event: None, start=lambda *_: FakeEngine(answer)
+        )
+        return study_rows(open_study("world", place.storage))
+
+    rows = study(StudyFolder(tmp_path / "whole"), 12)
+    scores = {row.label: row.record.skills["writing"].mean for row in rows if row.record}
+    assert scores["writing"] > scores["coding"] > 1 / 9
+    study(StudyFolder(tmp_path / "resumed"), 9)
+    assert essence(study(StudyFolder(tmp_path / "resumed"), 12)) == essence(rows)
 
 
 def test_a_search_finds_the_better_merge_and_proves_it(world: Path, tmp_path: Path) -> None:

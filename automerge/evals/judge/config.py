@@ -10,12 +10,14 @@ from pydantic_core import PydanticCustomError
 
 from automerge.config import Closed
 
+BASE = "base"
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")  # in capitals: so that a key pasted here is not taken for a name
 _SERVER_ONLY = ("key", "timeout", "tries", "at_once", "requests_per_minute", "max_requests", "max_tokens_in_all")
 
 
 class JudgeConfig(Closed):
-    """With `url`, `model` is what that server calls it; without, a folder or hub id, served by an engine of our own.
+    """With `url`, `model` is what that server calls it; without, a folder or hub id, served by an engine of our own, or
+    `base`: the study's base model, applied by turns in the engine that serves the candidates.
 
     `key` names the environment variable that holds the server's key. `max_tokens` bounds one judgement, `timeout` one
     try in seconds; `max_requests` and `max_tokens_in_all` bound what one run of automerge may spend.
@@ -62,6 +64,11 @@ class JudgeConfig(Closed):
         if self.url is None and (given := [name for name in _SERVER_ONLY if name in self.model_fields_set]):
             raise ValueError(f"{', '.join(given)}: for a judge behind a url; this one is served here")
         return self
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the study's base model judges."""
+        return self.url is None and self.model == BASE
 
     def secret(self) -> str | None:
         """The key, where one is named and set."""

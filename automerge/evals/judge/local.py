@@ -1,4 +1,4 @@
-"""A judge in an engine of our own, beside the one whose answers it judges. It starts when it is first asked."""
+"""Judges that no server serves: a model in an engine of its own, or the study's base in the engine that is there."""
 
 import atexit
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from automerge.config import EngineConfig, locate
+from automerge.engine.base import Engine
+from automerge.engine.turns import Turns
 from automerge.evals.judge.config import JudgeConfig
 from automerge.evals.judge.endpoint import OnWords
 from automerge.evals.judge.reply import Reply
@@ -17,7 +19,7 @@ BLOCK = 8  # prompts at once: they are long, and what was said is kept after eac
 
 
 class LocalJudge:
-    """A folder or hub id, asked in its own chat template."""
+    """A folder or hub id, asked in its own chat template. Its engine starts when it is first asked."""
 
     def __init__(self, config: JudgeConfig, serving: EngineConfig | None = None) -> None:
         self._config = config
@@ -36,15 +38,37 @@ class LocalJudge:
         return served
 
     def ask(self, prompts: Sequence[str], on_words: OnWords) -> list[Reply]:
-        """As Endpoint.ask. Raises EngineError for a prompt beyond the judge's context."""
-        engine = self._served.engine
-        sampling = Sampling(max_tokens=self._config.max_tokens)
-        replies: list[Reply] = []
-        for start in range(0, len(prompts), BLOCK):
-            block = [engine.render([{"role": "user", "content": text}]) for text in prompts[start : start + BLOCK]]
-            for index, completion in enumerate(engine.generate(block, sampling), start=start):
-                said = completion.text.strip()
-                replies.append(Reply(completion.text, "") if said else Reply(None, "the judge said nothing"))
-                if said:
-                    on_words(index, completion.text)
-        return replies
+        """As Endpoint.ask."""
+        return _ask(self._served.engine, prompts, self._config.max_tokens, on_words)
+
+
+class BaseJudge:
+    """The base model of a study, between the blocks of the candidate whose answers it judges."""
+
+    def __init__(self, config: JudgeConfig, turns: Turns) -> None:
+        self._config = config
+        self._turns = turns
+        self.identity = turns.base_digest
+
+    def ask(self, prompts: Sequence[str], on_words: OnWords) -> list[Reply]:
+        """As Endpoint.ask."""
+        return _ask(self._turns.base(), prompts, self._config.max_tokens, on_words)
+
+
+def _ask(engine: Engine, prompts: Sequence[str], max_tokens: int, on_words: OnWords) -> list[Reply]:
+    """A reply a prompt; none for one beyond the judge's context."""
+    sampling = Sampling(max_tokens=max_tokens)
+    replies: dict[int, Reply] = {}
+    rendered = [engine.render([{"role": "user", "content": text}]) for text in prompts]
+    for index, prompt in enumerate(rendered):
+        if (misfit := engine.misfit(prompt, sampling)) is not None:
+            replies[index] = Reply(None, f"the judge cannot be asked: {misfit}")
+    fitting = [index for index in range(len(prompts)) if index not in replies]
+    for start in range(0, len(fitting), BLOCK):
+        block = fitting[start : start + BLOCK]
+        for index, completion in zip(block, engine.generate([rendered[i] for i in block], sampling), strict=True):
+            said = completion.text.strip()
+            replies[index] = Reply(completion.text, "") if said else Reply(None, "the judge said nothing")
+            if said:
+                on_words(index, completion.text)
+    return [replies[index] for index in range(len(prompts))]

@@ -12,7 +12,7 @@ from automerge.evals.scorers import (
     numeric,
     pattern,
 )
-from automerge.evals.scorers.base import Answer, Dialogue, Memory, Scorer, make_scorer, names
+from automerge.evals.scorers.base import Answer, Dialogue, Memory, Scorer, make_scorer, names, refuse_outside_study
 
 __all__ = [
     "Answer",
@@ -31,4 +31,5 @@ __all__ = [
     "names",
     "numeric",
     "pattern",
+    "refuse_outside_study",
 ]

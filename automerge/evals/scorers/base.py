@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from automerge.config import Closed, validate
-from automerge.errors import ConfigError
+from automerge.engine.turns import Turns
+from automerge.errors import ConfigError, SkillError
 from automerge.records import Completion, LogLikelihood, Score
 
 Answer = Completion | LogLikelihood  # generated text, or the likelihood of a given one
@@ -65,6 +66,11 @@ class Scorer(ABC):
         """Why nothing could be scored now, or None: asked before anything is generated."""
         return None
 
+    @property
+    def asks_base(self) -> bool:
+        """Whether it needs the base model of a study to score."""
+        return False
+
     def check_rounds(self, rounds: int) -> str | None:
         """Why this scorer does not fit a skill of so many rounds, or None."""
         return "a likelihood takes one round" if rounds > 1 and self.needs == "likelihood" else None
@@ -91,8 +97,10 @@ class Scorer(ABC):
         targets: Sequence[str],
         dialogues: Sequence[Dialogue],
         memory: Memory | None = None,
+        turns: Turns | None = None,
     ) -> list[Score]:
-        """`score_block` for a scorer that reads more than the last answer. Raises SkillError."""
+        """`score_block` for a scorer that reads more than the last answer; `turns`: the engine that answered, where
+        the base model can be asked in it. Raises SkillError."""
         return self.score_block(answers, targets)
 
     def spec(self) -> dict[str, Any]:
@@ -103,6 +111,13 @@ class Scorer(ABC):
         """64 hex digits over the scorer, its parameters and one item's target: the key of a stored score."""
         text = json.dumps([self.spec(), target], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def refuse_outside_study(scorer: Scorer, where: str) -> None:
+    """Raises SkillError for a scorer that asks a study's base model, where there is no study."""
+    if scorer.asks_base:
+        message = "the judge is the base model of a study, and here is none"
+        raise SkillError(message, where=where, hint="Name the judge's folder or hub id: judge: {model: …}.")
 
 
 class TextScorer(Scorer):

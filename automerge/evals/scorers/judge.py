@@ -16,8 +16,9 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field, field_validator, model_validator
 
 from automerge.config import Closed
+from automerge.engine.turns import Turns
 from automerge.evals.judge import prompts
-from automerge.evals.judge.config import JudgeConfig
+from automerge.evals.judge.config import BASE, JudgeConfig
 from automerge.evals.judge.endpoint import Endpoint, OnWords
 from automerge.evals.judge.fence import Fence
 from automerge.evals.judge.opinions import as_score, choice, rating
@@ -30,7 +31,7 @@ Jinja = Annotated[str, Field(min_length=1)]
 
 
 class Judging(Protocol):
-    """What Endpoint and LocalJudge have in common. `identity` says whose words they are."""
+    """What Endpoint, LocalJudge and BaseJudge have in common. `identity` says whose words they are."""
 
     @property
     def identity(self) -> str: ...
@@ -83,6 +84,11 @@ class Judge(Scorer):
             return f"the judge's key: the environment variable {config.key} is not set"
         return None
 
+    @property
+    def asks_base(self) -> bool:
+        judge: JudgeConfig = self.params.judge
+        return judge.is_base
+
     def check_rounds(self, rounds: int) -> str | None:
         if self.params.against is not None and rounds > 1:
             return f"answers are compared one by one, and the skill has {rounds} rounds"
@@ -108,7 +114,8 @@ class Judge(Scorer):
 
     @functools.cached_property
     def _spec(self) -> dict[str, Any]:
-        judge = open_judge(self.params.judge).identity
+        # a study's base is part of the study's identity, so its name will do
+        judge = BASE if self.asks_base else open_judge(self.params.judge).identity
         asked = {"prompts": prompts.VERSION, "max_tokens": self.params.judge.max_tokens}
         return {"type": self.name, "version": self.version, "judge": judge, **asked}
 
@@ -121,11 +128,12 @@ class Judge(Scorer):
         targets: Sequence[str],
         dialogues: Sequence[Dialogue],
         memory: Memory | None = None,
+        turns: Turns | None = None,
     ) -> list[Score]:
         if not all(isinstance(answer, Completion) for answer in answers):
             raise TypeError("judge reads generated text")
         asked = [self._prompts(json.loads(t), dialogue) for t, dialogue in zip(targets, dialogues, strict=True)]
-        replies = iter(self._ask([prompt for own in asked for prompt, _ in own], memory))
+        replies = iter(self._ask([prompt for own in asked for prompt, _ in own], memory, turns))
         verdict = self._compared if self.params.against is not None else _rated
         return [verdict([(next(replies), fence) for _, fence in own]) for own in asked]
 
@@ -136,11 +144,20 @@ class Judge(Scorer):
         question, answer, other = dialogue.asked[-1], dialogue.answered[-1], target["against"]
         return [prompts.pair(question, answer, other), prompts.pair(question, other, answer)]
 
-    def _ask(self, texts: Sequence[str], memory: Memory | None) -> list[Reply]:
+    def _judge(self, turns: Turns | None) -> Judging:
+        if not self.asks_base:
+            return open_judge(self.params.judge)
+        if turns is None:
+            raise TypeError("the base model judges in a study alone: see refuse_outside_study")
+        from automerge.evals.judge.local import BaseJudge  # it imports the engines
+
+        return BaseJudge(self.params.judge, turns)
+
+    def _ask(self, texts: Sequence[str], memory: Memory | None, turns: Turns | None) -> list[Reply]:
         """A reply a prompt: from memory where it is there."""
         if not texts:
             return []
-        judge = open_judge(self.params.judge)
+        judge = self._judge(turns)
         keys = [self._key(judge.identity, text) for text in texts]
         known = memory.words(keys) if memory is not None else {}
         new = list({key: text for key, text in zip(keys, texts, strict=True) if key not in known}.items())
