@@ -23,6 +23,7 @@ from automerge.errors import StudyError
 
 OWNER = "owner"  # of a trial: who tries it
 CLAIM = "claim:"  # of a study: who tries a baseline that is no trial
+YEAR = 365 * 24 * 3600  # seconds
 DECIDING, PROVING = "deciding", "proving"  # locks
 
 
@@ -73,7 +74,12 @@ _DIALECTS = {
         # A machine that vanished is noticed in a minute, not in two hours.
         ("SET tcp_keepalives_idle = 30", "SET tcp_keepalives_interval = 10", "SET tcp_keepalives_count = 3"),
     ),
-    "mysql": _Dialect("SELECT GET_LOCK(:lock, 31536000)", "SELECT RELEASE_LOCK(:lock)", "SELECT GET_LOCK(:lock, 0)"),
+    "mysql": _Dialect(
+        f"SELECT GET_LOCK(:lock, {YEAR})",
+        "SELECT RELEASE_LOCK(:lock)",
+        "SELECT GET_LOCK(:lock, 0)",
+        (f"SET SESSION wait_timeout = {YEAR}",),  # of silence while a candidate is tried; 8 hours otherwise
+    ),
 }
 _DIALECTS["mariadb"] = _DIALECTS["mysql"]
 

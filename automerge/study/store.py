@@ -24,7 +24,7 @@ def open_study(name: str, url: str, *, objectives: int = 0) -> optuna.Study:
     not 0. Raises StudyError where it cannot be reached, or is not there."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        storage = _storage(url)
+        storage = _storage(url, make=objectives > 0)
         if objectives:
             directions = ["maximize"] * objectives
             return optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
@@ -52,9 +52,10 @@ def storage_failures(url: str) -> Iterator[None]:
         ) from error
 
 
-def _storage(url: str) -> "RDBStorage | str":
+def _storage(url: str, *, make: bool) -> "RDBStorage | str":
     if url.startswith(SERVERS):
-        _make_tables(url)
+        if make:
+            _make_tables(url)
         # One session, for drivers.py: its locks and Optuna's writes live and die together.
         one = {"pool_size": 1, "max_overflow": 0}
         return RDBStorage(url, engine_kwargs=one, skip_compatibility_check=True, skip_table_creation=True)
@@ -72,7 +73,7 @@ def _make_tables(url: str) -> None:
         try:
             RDBStorage(url).engine.dispose()
             return
-        except (sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError):
+        except (sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.OperationalError):
             if attempt == TRIES - 1:
                 raise
             time.sleep(1.0)

@@ -1,4 +1,4 @@
-"""Several drivers share one study on a real PostgreSQL: nothing is tried twice, and nothing is lost with a driver."""
+"""Several drivers share a study on a real PostgreSQL or MariaDB: nothing is tried twice, or lost with a driver."""
 
 import random
 import signal
@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +19,37 @@ from automerge.errors import StudyError
 from automerge.study.drivers import Several, drivers_of
 from automerge.study.records import study_rows
 from automerge.study.store import open_study
+from tests import mariadb, postgres
 from tests.cli.world import BLOCKS, TIMEOUT, environment, make_models, make_world
-from tests.postgres import NONE, Server, binaries, server
-
-pytestmark = pytest.mark.skipif(binaries() is None, reason=NONE)
 
 ROOT = Path(__file__).parents[2]
 BUDGET = 14
 
 
+Server = postgres.Server | mariadb.Server
+
+on_each_server = pytest.mark.parametrize(
+    "serve",
+    [
+        pytest.param(postgres.server, marks=pytest.mark.skipif(not postgres.binaries(), reason=postgres.NONE)),
+        pytest.param(mariadb.server, marks=pytest.mark.skipif(not mariadb.binary(), reason=mariadb.NONE)),
+    ],
+    ids=["postgresql", "mariadb"],
+    scope="module",
+    indirect=True,
+)
+
+
 @pytest.fixture(scope="module")
-def database() -> Iterator[Server]:
-    with server() as running:
+def serve(request: pytest.FixtureRequest) -> Callable[[], AbstractContextManager[Server]]:
+    """Starts a server."""
+    made: Callable[[], AbstractContextManager[Server]] = request.param
+    return made
+
+
+@pytest.fixture(scope="module")
+def database(serve: Callable[[], AbstractContextManager[Server]]) -> Iterator[Server]:
+    with serve() as running:
         yield running
 
 
@@ -45,6 +65,7 @@ class Driver:
     folder: Path
     config: Path
     url: str
+    processes: "list[subprocess.Popen[bytes]]"  # all there ever were
 
     def start(self, hold: int = 0) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "tests.cli.logged", "search", str(self.config), "--budget", str(BUDGET)]
@@ -52,7 +73,9 @@ class Driver:
         more = {"AUTOMERGE_TEST_LOG": str(self.folder / "log"), "AUTOMERGE_TEST_HOLD": str(hold)}
         more |= {"PYTHONPATH": str(ROOT), "AUTOMERGE_CACHE": str(self.config.parent.parent / "cache")}
         with (self.folder / "printed").open("ab") as file:
-            return subprocess.Popen(command, cwd=self.folder, env=environment(**more), stdout=file, stderr=file)
+            process = subprocess.Popen(command, cwd=self.folder, env=environment(**more), stdout=file, stderr=file)
+        self.processes.append(process)
+        return process
 
     def blocks(self) -> list[str]:
         log = self.folder / "log"
@@ -62,21 +85,31 @@ class Driver:
         return (self.folder / "printed").read_text()
 
 
-def drivers(count: int, models: Path, folder: Path, url: str) -> list[Driver]:
-    config = make_world(folder / "world", models, low=0.3, racing=True)
-    made = []
-    for number in range(count):
-        (folder / str(number)).mkdir()
-        made.append(Driver(folder / str(number), config, url))
-    return made
+MakeDrivers = Callable[[int, str], list[Driver]]
 
 
 @pytest.fixture
-def url(database: Server) -> Iterator[str]:
+def drivers(models: Path, tmp_path: Path) -> Iterator[MakeDrivers]:
+    """So many, on the storage of that URL. None outlives the test."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def make(count: int, url: str) -> list[Driver]:
+        config = make_world(tmp_path / "world", models, low=0.3, racing=True)
+        folders = [tmp_path / str(number) for number in range(count)]
+        for folder in folders:
+            folder.mkdir()
+        return [Driver(folder, config, url, processes) for folder in folders]
+
+    yield make
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def url(database: Server) -> str:
     """A database of a test's own."""
-    name = f"test{time.monotonic_ns()}"
-    database.sql(f"CREATE DATABASE {name}")
-    yield database.url.replace("/postgres?", f"/{name}?")
+    return database.database(f"test{time.monotonic_ns()}")
 
 
 def close(study: optuna.Study) -> None:
@@ -108,9 +141,16 @@ def once_each(driver: Driver, others: list[Driver], url: str, kills: int = 0) ->
     assert sum(count > limit for name, count in proven.items() if name in searched) <= kills
 
 
-def test_two_drivers_share_the_trials_and_the_verdict(models: Path, tmp_path: Path, url: str) -> None:
-    first, second = drivers(2, models, tmp_path, url)
-    processes = [(first.start(), first), (second.start(), second)]
+@on_each_server
+def test_two_drivers_share_the_trials_and_the_verdict(drivers: MakeDrivers, url: str) -> None:
+    first, second = drivers(2, url)
+    processes = [(driver.start(hold=4), driver) for driver in (first, second)]
+    deadline = time.monotonic() + TIMEOUT
+    while min(len(first.blocks()), len(second.blocks())) < 4:  # the faster waits until both are at work
+        assert time.monotonic() < deadline, first.printed() + second.printed()
+        time.sleep(0.01)
+    for driver in (first, second):
+        (driver.folder / "log.go").touch()
     codes = [ended(process, driver) for process, driver in processes]
     assert codes[0] == codes[1] and codes[0] in (0, 3), first.printed() + second.printed()
     once_each(first, [second], url)
@@ -120,12 +160,11 @@ def test_two_drivers_share_the_trials_and_the_verdict(models: Path, tmp_path: Pa
     assert min(map(len, asked)) >= 3  # both worked
 
 
+@on_each_server
 @pytest.mark.parametrize(("seed", "kills"), [(0, 3), pytest.param(1, 30, marks=pytest.mark.full)])
-def test_what_a_killed_driver_had_begun_is_taken_up(
-    models: Path, tmp_path: Path, url: str, seed: int, kills: int
-) -> None:
+def test_what_a_killed_driver_had_begun_is_taken_up(drivers: MakeDrivers, url: str, seed: int, kills: int) -> None:
     chance = random.Random(seed)
-    first, second = drivers(2, models, tmp_path, url)
+    first, second = drivers(2, url)
     steady = first.start()
     killed = 0
     for _ in range(kills):
@@ -142,9 +181,13 @@ def test_what_a_killed_driver_had_begun_is_taken_up(
     once_each(first, [second], url, killed)
 
 
-def test_a_lost_connection_ends_with_a_word_and_the_study_goes_on(models: Path, tmp_path: Path) -> None:
-    with server() as own:
-        (driver,) = drivers(1, models, tmp_path, own.url)
+@on_each_server
+def test_a_lost_connection_ends_with_a_word_and_the_study_goes_on(
+    drivers: MakeDrivers, serve: Callable[[], AbstractContextManager[Server]]
+) -> None:
+    with serve() as own:
+        url = own.database("lost")
+        (driver,) = drivers(1, url)
         process = driver.start(hold=30)
         deadline = time.monotonic() + TIMEOUT
         while len(driver.blocks()) < 30:
@@ -156,10 +199,11 @@ def test_a_lost_connection_ends_with_a_word_and_the_study_goes_on(models: Path, 
         assert "the storage failed" in driver.printed() and "Traceback" not in driver.printed()
         own.start()
         assert ended(driver.start(), driver) in (0, 3), driver.printed()
-        once_each(driver, [], own.url)
+        once_each(driver, [], url)
         assert len(driver.blocks()) - len(set(driver.blocks())) <= 1
 
 
+@on_each_server
 def test_a_driver_is_gone_with_its_session(url: str) -> None:
     with drivers_of(open_study("s", url, objectives=1)) as other:
         with drivers_of(open_study("s", url)) as one:
@@ -172,6 +216,7 @@ def test_a_driver_is_gone_with_its_session(url: str) -> None:
         assert other.is_gone("somebody else's")
 
 
+@on_each_server
 def test_one_decides_at_a_time(url: str) -> None:
     close(open_study("s", url, objectives=1))
     inside: list[int] = []
