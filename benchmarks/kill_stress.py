@@ -1,12 +1,17 @@
-"""kill -9, again and again: the study of the embedded zoo ends as one that nobody killed.
+"""kill -9, again and again, at random moments: studies of the embedded zoo lose nothing and end.
 
     python benchmarks/kill_stress.py [--kills N] [--seed S] [--budget N] [--quick] [--json]
 
-An uninterrupted study is run once. Another is started and its driver killed at random moments, N times, then run to the
-end: trials, checksums and verdict must be equal, and every stored answer must be there once. Recovery is the time from
-a kill to the first answer stored by the next process, beside that of starting the command and its engine with nothing
-to recover. Prints a table, writes results/kill_stress.json, and with --json ends with one line of JSON. --quick: 3
-kills, nothing written.
+Three scenes share the kills, 2 : 1 : 1. Each goes through as many studies as its kills need.
+
+    driver     SQLite, one driver, which is killed. The study ends as one that nobody killed: trials, verdict, answers
+    workers    SQLite, a driver with two engines in processes of their own; any of the three is killed
+    drivers    PostgreSQL, two drivers share the study; either is killed
+
+In all: every candidate ends once, no block is asked again but the one of a kill, no process is left behind. Recovery is
+the time from the start of the command after a kill to its first new answer, beside that of a start with nothing to
+recover. Prints a table, writes results/kill_stress.json, and with --json ends with one line of JSON. --quick: 4 kills,
+nothing written.
 """
 
 import argparse
@@ -20,37 +25,74 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from automerge.study.folder import StudyFolder
-from automerge.study.records import study_rows
-from automerge.study.store import open_study
-from automerge.zoo import VARIABLE, prepare
-
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # for tests
+
+from automerge.study.folder import StudyFolder  # noqa: E402
+from automerge.study.records import study_rows  # noqa: E402
+from automerge.study.store import open_study  # noqa: E402
+from automerge.zoo import VARIABLE, prepare  # noqa: E402
+from tests.postgres import NONE, binaries, server  # noqa: E402
+
 RESULTS = ROOT / "results" / "kill_stress.json"
 LONG = 900.0  # seconds no study of this takes
+ENDED = (0, 3)  # exit codes of a search that came to its verdict
+
+
+@dataclass
+class Tally:
+    """What a scene came to."""
+
+    kills: int = 0
+    studies: int = 0
+    problems: list[str] = field(default_factory=list)
+    recoveries: list[float] = field(default_factory=list)  # seconds
 
 
 @dataclass(frozen=True)
-class Study:
-    """One study of the zoo, in a folder of its own."""
+class Driver:
+    """The command that drives one study, in a folder of its own. What its engine is asked is logged."""
 
-    folder: StudyFolder
+    place: Path
     budget: int
+    options: tuple[str, ...] = ()
+    storage: str | None = None
+
+    @property
+    def folder(self) -> StudyFolder:
+        return StudyFolder(self.place / "zoo")
 
     def start(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "automerge", "search", "zoo", "--budget", str(self.budget)]
-        with (self.folder.path.parent / "printed").open("ab") as file:
+        self.place.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "tests.cli.logged", "search", "zoo", "--budget", str(self.budget)]
+        command += ["--out", str(self.folder.path), *self.options]
+        command += ["--storage", self.storage] if self.storage else []
+        environment = os.environ | {"AUTOMERGE_TEST_LOG": str(self.place / "log")}
+        with (self.place / "printed").open("ab") as file:
             return subprocess.Popen(
-                [*command, "--out", str(self.folder.path)], stdout=file, stderr=file, start_new_session=True
+                command, stdout=file, stderr=file, cwd=ROOT, env=environment, start_new_session=True
             )
+
+    def finish(self) -> float:
+        """Runs to the end; seconds to the first new answer. Raises RuntimeError where it fails."""
+        process = self.start()
+        first = self.until_answers(process)
+        self.ended(process)
+        return first
+
+    def ended(self, process: "subprocess.Popen[bytes]") -> None:
+        if process.wait(LONG) not in ENDED:
+            raise RuntimeError((self.place / "printed").read_text()[-2000:])
 
     def answers(self) -> int:
         """Stored so far."""
@@ -60,47 +102,144 @@ class Study:
         except sqlite3.OperationalError:
             return 0
 
+    def until_answers(self, process: "subprocess.Popen[bytes]") -> float:
+        """Seconds until one more answer is stored, or until the process ends."""
+        before, began = self.answers(), time.perf_counter()
+        while self.answers() == before and process.poll() is None and time.perf_counter() - began < LONG:
+            time.sleep(0.02)
+        return time.perf_counter() - began
+
+    def asked_again(self) -> int:
+        """Blocks that the engine was asked more than once."""
+        log = self.place / "log"
+        return sum(count - 1 for count in Counter(log.read_text().splitlines()).values()) if log.exists() else 0
+
     def end(self) -> dict[str, Any]:
         """All that must not depend on kills."""
-        rows = study_rows(open_study("zoo", self.folder.storage))
+        rows = study_rows(open_study("zoo", self.storage or self.folder.storage))
         trials = [(r.number, r.label, r.state, dict(r.params), r.value, r.record and r.record.checksum) for r in rows]
         with closing(sqlite3.connect(self.folder.answers)) as database:
             kept = database.execute("SELECT key, answer FROM answers ORDER BY key").fetchall()
         return {"trials": trials, "verdict": json.loads(self.folder.verdict.read_text()), "answers": kept}
 
 
-def finish(study: Study) -> float:
-    """Runs to the end; seconds to its first new answer. Raises RuntimeError where it fails."""
-    process, first = study.start(), until_answers(study, None)
-    code = process.wait(LONG)
-    if code not in (0, 3):
-        raise RuntimeError((study.folder.path.parent / "printed").read_text()[-2000:])
-    return first
+def kill(process: "subprocess.Popen[bytes]", victim: int | None = None) -> bool:
+    """kill -9 of the process, or of one that it started; whether it was there to be killed."""
+    try:
+        os.kill(victim or process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return victim is not None or process.wait() == -signal.SIGKILL
 
 
-def until_answers(study: Study, process: "subprocess.Popen[bytes] | None") -> float:
-    """Seconds until one more answer is stored, or until the process ends."""
-    before, began = study.answers(), time.perf_counter()
-    while study.answers() == before and time.perf_counter() - began < LONG:
-        if process is not None and process.poll() is not None:
-            break
-        time.sleep(0.02)
-    return time.perf_counter() - began
+def members(process: "subprocess.Popen[bytes]") -> list[int]:
+    """Every living process of its session."""
+    found = subprocess.run(["ps", "-o", "pid=", "-g", str(process.pid)], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in found.stdout.split()]
 
 
-def killed(study: Study, kills: int, chance: random.Random) -> tuple[int, list[float]]:
-    """(drivers killed, seconds from each start to the first new answer)."""
-    done, recoveries = 0, []
-    for _ in range(kills):
-        process = study.start()
-        if chance.random() < 0.25:  # while it starts
-            time.sleep(chance.random() * 3)
-        else:
-            recoveries.append(until_answers(study, process))
+def left_behind(process: "subprocess.Popen[bytes]") -> list[int]:
+    """What of a killed process's session still lives after ten seconds."""
+    deadline = time.monotonic() + 10
+    while (left := members(process)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def once_each(driver: Driver) -> list[str]:
+    """What is wrong with the ends of the candidates."""
+    rows = study_rows(open_study("zoo", driver.storage or driver.folder.storage))
+    finished, labels = sum(row.finished for row in rows), len({row.label for row in rows})
+    if not finished == labels == len(rows) == driver.budget:
+        return [f"{driver.budget} candidates: {len(rows)} rows, {finished} finished, {labels} labels"]
+    return []
+
+
+def scene_driver(kills: int, budget: int, chance: random.Random, folder: Path) -> Tally:
+    tally, whole = Tally(), Driver(folder / "whole", budget)
+    whole.finish()
+    expected = whole.end()
+    while tally.kills < kills:
+        driver, here, ended = Driver(folder / str(tally.studies), budget), 0, False
+        while tally.kills < kills and not ended:
+            process = driver.start()
+            if chance.random() < 0.25:  # while it starts
+                time.sleep(chance.random() * 3)
+            else:
+                seconds = driver.until_answers(process)
+                tally.recoveries += [seconds] if process.poll() is None else []
+                time.sleep(chance.random() * 2)
+            ended = not kill(process)
+            tally.kills += not ended
+            here += not ended
+            tally.problems += [f"left behind: {left}"] if (left := left_behind(process)) else []
+        driver.finish()
+        tally.studies += 1
+        found = driver.end()
+        tally.problems += [f"study {tally.studies}: {key} differ" for key in expected if found[key] != expected[key]]
+        tally.problems += once_each(driver)
+        if driver.asked_again() > here:
+            tally.problems.append(f"study {tally.studies}: {driver.asked_again()} blocks asked again, {here} kills")
+    return tally
+
+
+def scene_workers(kills: int, budget: int, chance: random.Random, folder: Path) -> Tally:
+    tally = Tally()
+    while tally.kills < kills:
+        driver = Driver(folder / str(tally.studies), budget, ("--workers", "2"))
+        process = driver.start()
+        while tally.kills < kills:
+            driver.until_answers(process)
             time.sleep(chance.random() * 2)
-        os.killpg(process.pid, signal.SIGKILL)
-        done += process.wait() == -signal.SIGKILL
-    return done, recoveries
+            if process.poll() is not None:
+                break
+            engines = [pid for pid in members(process) if pid != process.pid]
+            if engines and chance.random() < 0.7:
+                tally.kills += kill(process, chance.choice(engines))
+                continue
+            tally.kills += kill(process)
+            tally.problems += [f"left behind: {left}"] if (left := left_behind(process)) else []
+            process = driver.start()
+        driver.ended(process)
+        tally.studies += 1
+        tally.problems += once_each(driver)
+    return tally
+
+
+def scene_drivers(kills: int, budget: int, chance: random.Random, folder: Path) -> Tally:
+    tally = Tally()
+    with server() as database:
+        while tally.kills < kills:
+            url, here = database.database(f"study{tally.studies}"), 0
+            drivers = [Driver(folder / f"{tally.studies}-{n}", budget, storage=url) for n in range(2)]
+            processes = [driver.start() for driver in drivers]
+            while tally.kills < kills:
+                index = chance.randrange(2)
+                drivers[index].until_answers(processes[index])
+                time.sleep(chance.random() * 2)
+                if not kill(processes[index]):
+                    break
+                tally.kills += 1
+                here += 1
+                tally.problems += [f"left behind: {left}"] if (left := left_behind(processes[index])) else []
+                processes[index] = drivers[index].start()
+            for driver, process in zip(drivers, processes, strict=True):
+                driver.ended(process)
+            tally.studies += 1
+            tally.problems += once_each(drivers[0])
+            if len({driver.folder.verdict.read_text() for driver in drivers}) > 1:
+                tally.problems.append(f"study {tally.studies}: the drivers' verdicts differ")
+            if (again := sum(driver.asked_again() for driver in drivers)) > here:
+                tally.problems.append(f"study {tally.studies}: {again} blocks asked again, {here} kills")
+    return tally
+
+
+Scene = Callable[[int, int, random.Random, Path], Tally]
+SCENES: dict[str, tuple[Scene, float]] = {  # with their shares of the kills
+    "driver": (scene_driver, 0.5),
+    "workers": (scene_workers, 0.25),
+    "drivers": (scene_drivers, 0.25),
+}
 
 
 def main() -> None:
@@ -111,40 +250,36 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    kills = 3 if args.quick else args.kills
+    kills = 4 if args.quick else args.kills
+    if binaries() is None:
+        sys.exit(NONE)
     os.environ.setdefault(VARIABLE, str(prepare()))
+    found: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory() as root:
-        whole, cut = (Study(StudyFolder(Path(root, name, "zoo")), args.budget) for name in ("whole", "cut"))
-        for study in (whole, cut):
-            study.folder.path.parent.mkdir()
-        plain = finish(whole)
-        done, recoveries = killed(cut, kills, random.Random(args.seed))
-        finish(cut)
-        ends = whole.end(), cut.end()
-        same = {key: ends[0][key] == ends[1][key] for key in ("trials", "verdict", "answers")}
-        for one, other in zip(ends[0]["trials"], ends[1]["trials"], strict=False):
-            if one != other:
-                print(f"differ: {one}\n   from: {other}")
+        plain = Driver(Path(root, "plain"), args.budget).finish()
+        for number, (name, (scene, share)) in enumerate(SCENES.items()):
+            chance = random.Random(args.seed * len(SCENES) + number)
+            found[name] = scene(round(kills * share), args.budget, chance, Path(root, name))
+            print(f"{name}: {found[name].kills} kills, {found[name].problems or 'no problem'}", flush=True)
+    recoveries = found["driver"].recoveries
     results = {
         "command": f"python benchmarks/kill_stress.py --kills {kills} --seed {args.seed} --budget {args.budget}",
-        "kills": done,
-        "same": same,
+        "kills": sum(tally.kills for tally in found.values()),
+        "scenes": {name: {"kills": t.kills, "studies": t.studies, "problems": t.problems} for name, t in found.items()},
         "recovery_seconds": statistics.median(recoveries) if recoveries else None,
         "plain_start_seconds": plain,
     }
-    table = Table("what", "figure")
-    table.add_row("drivers killed", f"{done} of {kills} starts")
-    for key, equal in same.items():
-        table.add_row(f"{key} as in the study nobody killed", "equal" if equal else "[red]differ[/red]")
-    table.add_row(
-        "start of the command to its first answer", f"{plain:.1f} s; after a kill {results['recovery_seconds']:.1f} s"
-    )
+    table = Table("scene", "kills", "studies", "problems")
+    for name, tally in found.items():
+        table.add_row(name, str(tally.kills), str(tally.studies), "; ".join(tally.problems) or "none")
     Console().print(table)
+    if recoveries:
+        print(f"first answer after a start: {plain:.1f} s; after a kill {statistics.median(recoveries):.1f} s (median)")
     if not args.quick:
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if args.json:
         print(json.dumps(results))
-    sys.exit(0 if all(same.values()) else 1)
+    sys.exit(1 if any(tally.problems for tally in found.values()) else 0)
 
 
 if __name__ == "__main__":
