@@ -361,6 +361,7 @@ class SearchConfig(Closed):
     gates: list[GateRule] = []
     racing: bool = True  # stop what is behind beyond doubt
     tiers: list[Literal["likelihood"]] = ["likelihood"]  # asked first, as long as they predict
+    start_from: str | None = None  # the folder of a coarser study of the same models, whose best are tried first
     seed: int = 0
     engine: EngineConfig = EngineConfig()
     sampler: SamplerConfig = SamplerConfig()
@@ -440,5 +441,6 @@ def located(config: SearchConfig, folder: Path) -> SearchConfig:
             "folder": folder,
             "base": locate(config.base, folder),
             "sources": {name: locate(source, folder) for name, source in config.sources.items()},
+            "start_from": config.start_from and os.path.abspath(folder / os.path.expanduser(config.start_from)),
         }
     )

@@ -49,8 +49,8 @@ class Grid:
 
         return value
 
-    def layers_of(self) -> list[tuple[str, range]]:
-        """(label of a cell, the layers it stands for); a knot stands for those that are nearest to it."""
+    def cells(self) -> list[tuple[str, range, str]]:
+        """(label of a cell, the layers it stands for, its module or ALL); a knot stands for those nearest to it."""
         if self.groups.kind == "knots":
             count = self.groups.count
             edges = [round((index - 0.5) * self.n_layers / (count - 1)) for index in range(1, count)]
@@ -58,7 +58,7 @@ class Grid:
         else:
             runs = self._runs()
         return [
-            (_label(anchor, module), range(start, max(stop, start + 1)))
+            (_label(anchor, module), range(start, max(stop, start + 1)), module)
             for anchor, (start, stop) in zip(self.anchors, runs, strict=True)
             for module in self.modules
         ]

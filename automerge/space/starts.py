@@ -31,7 +31,7 @@ def _point(space: SearchSpace, movement: Movement, drop: float) -> dict[str, flo
         if axis.bounds.range is None:
             continue
         low, high = axis.bounds.range
-        for label, layers in axis.grid.layers_of():
+        for label, layers, _ in axis.grid.cells():
             if axis.parameter == "weight" and axis.source:
                 value = _weight(movement, axis.source, layers)
             elif axis.parameter == "drop":

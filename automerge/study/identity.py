@@ -9,7 +9,10 @@ from automerge.evals.loaded import LoadedSkill
 from automerge.merge.models import Models
 
 # held by content below, or of no consequence
-_FREE: Any = {**dict.fromkeys(("name", "about", "base", "sources", "skills"), True), "engine": {"residency", "timeout"}}
+_FREE: Any = {
+    **dict.fromkeys(("name", "about", "base", "sources", "skills", "start_from"), True),
+    "engine": {"residency", "timeout"},
+}
 
 
 def identity(config: SearchConfig, models: Models, skills: Mapping[str, LoadedSkill]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from automerge.space.baselines import baselines
 from automerge.space.space import SearchSpace
 from automerge.space.starts import starts
 from automerge.study.agenda import Points
+from automerge.study.coarse import check_coarse, coarse_starts
 from automerge.study.crew import Crew
 from automerge.study.drivers import PROVING, drivers_of
 from automerge.study.events import Block, Listen, Note
@@ -54,6 +55,8 @@ def make_plan(config: SearchConfig) -> Plan:
     """Finds every mistake that needs no engine. Raises ConfigError, SourceError, SkillError."""
     loaded = {name: load_skill(use, folder=config.folder, name=name) for name, use in config.skills.items()}
     models = open_models(config.base, config.sources)
+    if config.start_from:
+        check_coarse(config.start_from, models)
     space = SearchSpace(config, models)
     skills = {name: prepare(skill, config.seed) for name, skill in loaded.items()}
     for name, skill in skills.items():
@@ -102,9 +105,7 @@ def run_search(
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
         folder.write_about(plan.config, [plan.models.base_ref, *plan.models.source_refs])
         with _benches(plan, folder, listen, start, study, workers, ray) as bench, drivers_of(study) as drivers:
-            search = Search(
-                study, plan.space, bench, listen, lambda: starts(plan.space, movement(plan.models)), drivers
-            )
+            search = Search(study, plan.space, bench, listen, lambda: _starts(plan), drivers)
             search.run(budget)
             with drivers.holding(PROVING):  # among several the first proves, and the others read its verdict
                 verdict = prove(study, plan.space, search.baselines, bench, listen)
@@ -113,7 +114,9 @@ def run_search(
 
 
 def _starts(plan: Plan) -> Points:
-    return starts(plan.space, movement(plan.models))
+    """What is tried after the baselines: the best of a coarser study, then what the sources themselves tell."""
+    coarse = coarse_starts(plan.config.start_from, plan.space) if plan.config.start_from else {}
+    return {**coarse, **starts(plan.space, movement(plan.models))}
 
 
 @contextmanager

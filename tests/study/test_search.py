@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
@@ -104,6 +105,30 @@ def test_the_base_model_judges_in_the_same_engine(models: Path, tmp_path: Path) 
     assert scores["writing"] > scores["coding"] > 1 / 9
     study(StudyFolder(tmp_path / "resumed"), 9)
     assert essence(study(StudyFolder(tmp_path / "resumed"), 12)) == essence(rows)
+
+
+def test_a_coarse_study_starts_a_finer_one(models: Path, tmp_path: Path, finished: tuple[Verdict, list[Row]]) -> None:
+    coarse = tmp_path / "coarse"
+    _, rows = run(make_world(tmp_path / "world", models), coarse, 15)
+    fine = make_world(tmp_path / "fine", models, f"groups: {{blocks: 2}}\nstart_from: {coarse}\n")
+    _, found = run(fine, tmp_path / "out", 15)
+    best = sorted((r for r in rows if not r.is_baseline), key=lambda r: -(r.value or 0))[:3]
+    assert [(r.value, r.record and r.record.checksum) for r in found[8:11]] == [
+        (r.value, r.record and r.record.checksum) for r in best
+    ]
+    shutil.rmtree(coarse)
+    with pytest.raises(StudyError, match="no study in this folder"):
+        plan_of(fine)
+    fine.write_text(fine.read_text().replace(f"start_from: {coarse}\n", ""))
+    assert essence(run(fine, tmp_path / "out", 16)[1])[:15] == essence(found)  # what was taken is held
+
+
+def test_a_coarse_study_of_other_models_starts_nothing(models: Path, tmp_path: Path) -> None:
+    run(make_world(tmp_path / "world", models), tmp_path / "coarse", 3)
+    other = make_world(tmp_path / "other", models, f"start_from: {tmp_path / 'coarse'}\n")
+    other.write_text(other.read_text().replace(f"math: {models}/math", f"math: {models}/coding"))
+    with pytest.raises(StudyError, match="math differ"):
+        plan_of(other)
 
 
 def test_a_search_finds_the_better_merge_and_proves_it(world: Path, tmp_path: Path) -> None:
