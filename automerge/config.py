@@ -335,9 +335,11 @@ class SamplerConfig(Closed):
 
 
 class VerdictConfig(Closed):
-    """How many candidates go to the held-out items, and the confidence of the claims made there."""
+    """How many candidates go to the held-out items, the confidence of the claims made there, and with how many mask
+    seeds each candidate that drops at random is merged, its own first, to see what the mask adds."""
 
     candidates: Positive = 3
+    seeds: Positive = 1
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
 

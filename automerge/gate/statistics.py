@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automerge.errors import SkillError
+from automerge.gate import exact
 from automerge.records import Interval, ItemResult
 
 MIN_ITEMS = 10  # paired items of a skill below which no interval is given
@@ -46,19 +47,30 @@ def difference(
 ) -> Interval:
     """Objective of `a` minus that of `b`, paired by item, with a two-sided interval.
 
-    The interval is the percentile bootstrap (Efron and Tibshirani 1993, ch. 13), items resampled within each skill.
-    Items that either side leaves unscored drop out. Raises SkillError for a skill with fewer than MIN_ITEMS pairs.
+    Of one skill's 0/1 scores the interval is exact (exact.py). Else it is the percentile bootstrap (Efron and
+    Tibshirani 1993, ch. 13), items resampled within each skill. Items that either side leaves unscored drop out.
+    Raises SkillError for a skill with fewer than MIN_ITEMS pairs.
     """
     factors = shares(weights)
     pairs = [_differences(skill, a[skill], b[skill]) for skill in factors]
+    if len(pairs) == 1 and exact.takes(pairs[0]):
+        low, high = exact.interval(pairs[0], confidence)
+        return Interval(float(pairs[0].mean()), low, high, confidence, pairs[0].size)
     return _interval(pairs, list(factors.values()), confidence, seed)
 
 
 def score_interval(
     scores: Mapping[str, Scores], weights: Mapping[str, float], *, confidence: float, seed: int
 ) -> Interval:
-    """The objective itself with a two-sided interval within [0, 1], by the same bootstrap."""
+    """The objective itself with a two-sided interval within [0, 1]: exact for one skill's 0/1 scores, else by the same
+    bootstrap."""
     nothing = {skill: np.zeros_like(values) for skill, values in scores.items()}
+    if len(weights) == 1:
+        (skill,) = weights
+        values = _differences(skill, scores[skill], nothing[skill])
+        if exact.takes(values):
+            low, high = exact.proportion(int(values.sum()), values.size, confidence)
+            return Interval(float(values.mean()), low, high, confidence, values.size)
     found = difference(scores, nothing, weights, confidence=confidence, seed=seed)
     return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 

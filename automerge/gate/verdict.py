@@ -7,7 +7,7 @@ corrected for.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from automerge.config import GateRule
@@ -38,6 +38,7 @@ class Judged:
     gates: list[GateResult]
     differences: dict[str, Interval]  # baseline → candidate − baseline, in the objective
     rival: str  # the baseline it had to beat
+    over_seeds: tuple[float, ...] = ()  # its objective with other mask seeds too, its own first
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,11 @@ def judge(
     confidence: float,
     seed: int,
     use: int = 1,
+    seeds: Mapping[str, Sequence[Mapping[str, Scores]]] | None = None,
 ) -> Verdict:
-    """`candidates` and `baselines`: name → skill → held-out scores (n_s,), the same items in the same order."""
+    """`candidates` and `baselines`: name → skill → held-out scores (n_s,), the same items in the same order. `seeds`:
+    candidate → the scores of its merges with other mask seeds; they are reported and decide nothing, for what ships
+    is the candidate."""
     rows = [
         _row(name, scores, objective, confidence, seed) for name, scores in [*candidates.items(), *baselines.items()]
     ]
@@ -75,6 +79,7 @@ def judge(
         _judge_one(name, scores, baselines, rival, objective, stricter, corrected, seed)
         for name, scores in candidates.items()
     ]
+    judged = [_with_seeds(j, candidates[j.name], (seeds or {}).get(j.name, ()), objective) for j in judged]
     ranked = sorted(judged, key=lambda j: (_RANK[j.outcome], -weighted_mean(candidates[j.name], objective)))
     if not ranked:
         reason = "there is no candidate: none was proposed yet, or none met the gates on search items"
@@ -125,6 +130,17 @@ def _judge_one(
     }
     outcome, reason = _outcome(name, rival, differences[rival], results)
     return Judged(name, outcome, reason, results, differences, rival)
+
+
+def _with_seeds(
+    judged: Judged, own: Mapping[str, Scores], others: Sequence[Mapping[str, Scores]], objective: Mapping[str, float]
+) -> Judged:
+    if not others:
+        return judged
+    values = tuple(weighted_mean(scores, objective) for scores in (own, *others))
+    spread = f"{sum(values) / len(values):.4f} on average, from {min(values):.4f} to {max(values):.4f}"
+    reason = f"{judged.reason}; over {len(values)} mask seeds its objective is {spread}, with its own {values[0]:.4f}"
+    return replace(judged, over_seeds=values, reason=reason)
 
 
 def _outcome(name: str, rival: str, ahead: Interval, gates: Sequence[GateResult]) -> tuple[Outcome, str]:

@@ -1,14 +1,14 @@
 """The end of a study: the best candidates and every baseline on held-out items, and the verdict."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import optuna
 
 from automerge.gate.statistics import Scores
 from automerge.gate.verdict import Verdict, judge
-from automerge.recipe import Recipe, parse_recipe
+from automerge.recipe import Recipe, Value, parse_recipe
 from automerge.records import from_json
 from automerge.space.baselines import Baseline
 from automerge.space.space import SearchSpace
@@ -61,11 +61,13 @@ def prove(
         listen(Judgement(verdict))
         return verdict
     best = candidates(rows, space.config.verdict.candidates, space.config.objectives)
-    listen(Stage("proving", len(best) + len(baselines)))
+    others = {row.label: _other_seeds(row, space.config.verdict.seeds) for row in best}
     known = {row.label: row for row in rows if row.is_baseline}
     proofs = [_Proof(row.label, _recipe(row), row) for row in best]
     proofs += [_Proof(b.name, b.recipe, known.get(b.name)) for b in baselines]
-    _ask(bench, proofs, listen)
+    asked = [*proofs, *(proof for own in others.values() for proof in own)]
+    listen(Stage("proving", len(asked)))
+    _ask(bench, asked, listen)
     tried = {proof.label: proof.scores for proof in proofs[: len(best)]}
     against = {proof.label: proof.scores for proof in proofs[len(best) :]}
     verdict = judge(
@@ -76,6 +78,7 @@ def prove(
         confidence=space.config.verdict.confidence,
         seed=space.config.seed,
         use=len(past) + 1,
+        seeds={label: [proof.scores for proof in own] for label, own in others.items()},
     )
     past.append({"finished": finished, "verdict": asdict(verdict)})
     study.set_user_attr(VERDICTS, json.dumps(past))
@@ -92,6 +95,21 @@ def last_verdict(study: optuna.Study) -> Verdict | None:
 def _recipe(row: Row) -> Recipe:
     assert row.record is not None
     return parse_recipe(row.record.recipe)
+
+
+def _other_seeds(row: Row, seeds: int) -> "list[_Proof]":
+    """The same merge with the next mask seeds, so many in all with its own; none where nothing is dropped."""
+    recipe = _recipe(row)
+    if not any(_drops(group.values.get("drop", 0.0)) for group in recipe.groups):
+        return []
+    return [
+        _Proof(f"{row.label}, mask seed {seed}", replace(recipe, seed=seed), None)
+        for seed in range(recipe.seed + 1, recipe.seed + seeds)
+    ]
+
+
+def _drops(drop: Value) -> bool:
+    return any(drop.values()) if isinstance(drop, Mapping) else drop > 0
 
 
 @dataclass

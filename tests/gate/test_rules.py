@@ -74,11 +74,11 @@ def test_margins_are_absolute_or_of_the_references_score() -> None:
 def test_no_worse_than_is_paired() -> None:
     """98 items alike and two lost are told from ten apart, however the scores themselves scatter."""
     reference = {"base": scores(50)}
-    few_lost = try_gate(rule(no_worse_than="base", margin=0.06), scores(48), reference, seed=0)
+    few_lost = try_gate(rule(no_worse_than="base", margin=0.07), scores(48), reference, seed=0)
     assert few_lost.met and not few_lost.broken
-    many_lost = try_gate(rule(no_worse_than="base", margin=0.06), scores(40), reference, seed=0)
+    many_lost = try_gate(rule(no_worse_than="base", margin=0.07), scores(40), reference, seed=0)
     assert many_lost.broken and not many_lost.met
-    between = try_gate(rule(no_worse_than="base", margin=0.06), scores(46), reference, seed=0)
+    between = try_gate(rule(no_worse_than="base", margin=0.07), scores(46), reference, seed=0)
     assert not between.met and not between.broken
     assert between.items_needed > 100
 

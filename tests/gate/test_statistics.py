@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automerge.errors import SkillError
-from automerge.gate import statistics
+from automerge.gate import exact, statistics
 from automerge.gate.statistics import (
     MIN_ITEMS,
     Scores,
@@ -21,13 +21,14 @@ from automerge.records import Interval
 ONE = {"s": 1.0}
 
 
-def pair(n: int, seed: int, *, ahead: float = 0.0) -> tuple[Scores, Scores]:
-    """0/1 scores of two models on items of the same difficulty; the first is right more often by `ahead`."""
+def pair(n: int, seed: int, *, ahead: float = 0.0, right: float = 0.95) -> tuple[Scores, Scores]:
+    """Scores of two models on items of the same difficulty; the first is right more often by `ahead`. What is right
+    scores `right`: less than 1, so that they are no 0/1 scores."""
     rng = np.random.default_rng(seed)
     difficulty = rng.random(n)
     a = (difficulty + 0.3 * rng.standard_normal(n) < 0.5 + ahead).astype(float)
     b = (difficulty + 0.3 * rng.standard_normal(n) < 0.5).astype(float)
-    return a, b
+    return a * right, b * right
 
 
 def against(a: Scores, b: Scores, *, confidence: float = 0.95, seed: int = 0) -> Interval:
@@ -161,7 +162,7 @@ def test_what_cannot_be_paired() -> None:
         against(np.ones(12), np.ones(11))
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, -0.25])
+@pytest.mark.parametrize("value", [0.5, -0.25])
 def test_differences_that_are_all_equal_are_no_certainty(value: float) -> None:
     few, many = (against(np.full(n, 0.5 + value / 2), np.full(n, 0.5 - value / 2)) for n in (10, 1000))
     assert few.estimate == many.estimate == pytest.approx(value)
@@ -175,6 +176,9 @@ def test_a_score_has_the_interval_of_its_difference_from_nothing() -> None:
     assert score_interval({"s": a}, ONE, confidence=0.95, seed=4) == against(a, np.zeros(60), seed=4)
     a[0] = np.nan
     assert score_interval({"s": a}, ONE, confidence=0.95, seed=4).n == 59
+    right, _ = pair(60, seed=1, right=1.0)  # but of 0/1 scores Clopper and Pearson's
+    found = score_interval({"s": right}, ONE, confidence=0.95, seed=4)
+    assert (found.low, found.high) == exact.proportion(int(right.sum()), 60, 0.95)
 
 
 @given(st.integers(10, 60), st.integers(0, 10**6), st.floats(-0.4, 0.4))

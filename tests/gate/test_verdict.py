@@ -203,8 +203,23 @@ def test_a_verdict_is_kept_as_json() -> None:
 
 
 def test_the_same_seed_gives_the_same_verdict() -> None:
-    assert verdict({"trial 7": GOOD}, BASELINES, FENCE) == verdict({"trial 7": GOOD}, BASELINES, FENCE)
-    assert verdict({"trial 7": GOOD}, BASELINES, FENCE) != verdict({"trial 7": GOOD}, BASELINES, FENCE, seed=1)
+    def of(**changes: Any) -> Verdict:  # an objective of two skills is resampled
+        return verdict({"trial 7": GOOD}, BASELINES, FENCE, objective={"sums": 1.0, "prose": 1.0}, **changes)
+
+    assert of() == of()
+    assert of() != of(seed=1)
+
+
+def test_other_mask_seeds_are_told_and_decide_nothing() -> None:
+    plain = verdict({"trial 7": GOOD}, BASELINES, FENCE)
+    found = verdict({"trial 7": GOOD}, BASELINES, FENCE, seeds={"trial 7": [model(sums=10), model(sums=110)]})
+    assert (found.outcome, found.winner, found.rows) == (plain.outcome, plain.winner, plain.rows)
+    assert found.judged[0].over_seeds == (0.6, 0.05, 0.55)
+    assert found.reason == (
+        f"{plain.reason}; over 3 mask seeds its objective is 0.4000 on average, from 0.0500 to 0.6000, "
+        "with its own 0.6000"
+    )
+    assert from_json(Verdict, to_json(found)) == found
 
 
 # --- how often it is wrong ---------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from automerge.engine.fake import FakeEngine
 from automerge.errors import EngineError, MergeError, StudyBusy, StudyError, StudyMismatch
 from automerge.gate.verdict import Verdict
 from automerge.recipe import Recipe
-from automerge.study.events import Block, Ended, Event
+from automerge.study.events import Block, Ended, Event, Stage
 from automerge.study.folder import StudyFolder
 from automerge.study.jobs import Budget
 from automerge.study.records import Row, study_rows
@@ -105,6 +105,33 @@ def test_the_base_model_judges_in_the_same_engine(models: Path, tmp_path: Path) 
     assert scores["writing"] > scores["coding"] > 1 / 9
     study(StudyFolder(tmp_path / "resumed"), 9)
     assert essence(study(StudyFolder(tmp_path / "resumed"), 12)) == essence(rows)
+
+
+def test_finalists_are_merged_with_other_mask_seeds(models: Path, tmp_path: Path) -> None:
+    config = make_world(tmp_path / "world", models, "verdict: {candidates: 2, seeds: 3}\n")
+    seeds: list[int] = []
+
+    def answer(recipe: Recipe, prompt: str) -> str:
+        """A lucky mask: the study's own seed answers a fifth more of the items right."""
+        seeds.append(recipe.seed)
+        return "yes" if recipe.seed == 0 and prompt.endswith(("1", "2")) else worlds.answer(recipe, prompt)
+
+    place = StudyFolder(tmp_path / "out")
+    stages: list[Stage] = []
+    verdict = run_search(
+        plan_of(config),
+        place,
+        Budget(trials=12),
+        lambda event: stages.append(event) if isinstance(event, Stage) else None,
+        start=lambda *_: FakeEngine(answer),
+    )
+    assert set(seeds) == {0, 1, 2}
+    dropping = [judged for judged in verdict.judged if judged.over_seeds]
+    assert dropping and all(len(judged.over_seeds) == 3 for judged in dropping)
+    for judged in dropping:
+        assert judged.over_seeds[0] > max(judged.over_seeds[1:])
+        assert "over 3 mask seeds" in judged.reason
+    assert stages[-1] == Stage("proving", len(verdict.rows) + 2 * len(dropping))
 
 
 def test_a_coarse_study_starts_a_finer_one(models: Path, tmp_path: Path, finished: tuple[Verdict, list[Row]]) -> None:
