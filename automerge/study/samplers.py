@@ -10,9 +10,10 @@ violation.
 """
 
 import hashlib
+import json
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import optuna
@@ -35,6 +36,7 @@ from automerge.study.records import Record
 from automerge.study.store import SAMPLER
 
 GP_DIMENSIONS, GP_TRIALS = 32, 200  # beyond either a proposal of the Gaussian process costs seconds
+_DRAWN = "gp:relative_params:"  # where Optuna keeps what it drew for a trial, in parts that are numbered
 EVOLVED_TRIALS = 1000  # from which on a population is worth its generations
 
 
@@ -99,7 +101,7 @@ class Sampler:
         if self.name == "qmc":
             return _NumberedQMC(self.space.config.seed, number)
         if self.name == "gp":
-            return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+            return _ResumableGP(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
         if self.name == "cmaes":
             return CmaEsSampler(seed=seed, warn_independent_sampling=False)
         if self.name == "nsga2":
@@ -128,6 +130,25 @@ def choose(config: SearchConfig, dimensions: int, budget: int | None) -> Sampler
     if config.objectives or dimensions > GP_DIMENSIONS or (budget or 0) > GP_TRIALS:
         return "tpe"
     return "gp"
+
+
+class _ResumableGP(GPSampler):  # type: ignore[misc]
+    """Gives a trial whose process died what was drawn for it: Optuna's would count it among those that others are
+    trying, and draw away from it."""
+
+    def sample_relative(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, float]:
+        kept = {key: value for key, value in trial.system_attrs.items() if key.startswith(_DRAWN)}
+        if kept:
+            text = "".join(kept[key] for key in sorted(kept, key=lambda key: int(key.removeprefix(_DRAWN))))
+            with suppress(ValueError):
+                drawn: dict[str, float] = json.loads(text)
+                return drawn
+            for key in kept:  # the process died between two parts
+                study._storage.set_trial_system_attr(trial._trial_id, key, "")
+        found: dict[str, float] = super().sample_relative(study, trial, search_space)
+        return found
 
 
 class _NumberedQMC(QMCSampler):  # type: ignore[misc]
