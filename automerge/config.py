@@ -350,7 +350,7 @@ class SearchConfig(Closed):
     about: str = ""
     base: str
     sources: Annotated[dict[str, str], Field(min_length=1)]
-    method: str
+    method: str | Annotated[list[str], Field(min_length=2)]  # of several the search chooses
     options: dict[str, bool | str] = {}
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     tokenizer: str = "base"
@@ -390,11 +390,20 @@ class SearchConfig(Closed):
         _known(self.weights, self.skills, "objectives" if self.objectives else "objective")
         if self.sampler.name == "cmaes" and self.objectives:
             raise ValueError("sampler: cmaes has one objective only; for several: auto, tpe, gp, nsga2, nsga3")
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"method: expected each once, got {', '.join(self.methods)}")
+        if self.sampler.name == "cmaes" and len(self.methods) > 1:
+            raise ValueError("sampler: cmaes cannot choose among methods; auto, tpe and gp can")
         _known([gate.skill for gate in self.gates], self.skills, "gates: skill")
         references = ["base", *self.sources, *AVERAGES]
         _known([g.no_worse_than for g in self.gates if g.no_worse_than], references, "gates: no_worse_than")
         _known([self.tokenizer], [*RESERVED, *self.sources], "tokenizer")
         return self
+
+    @property
+    def methods(self) -> list[str]:
+        """The one, or those to choose from."""
+        return [self.method] if isinstance(self.method, str) else self.method
 
     @property
     def weights(self) -> dict[str, float]:

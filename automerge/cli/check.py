@@ -100,8 +100,7 @@ def _as_json(plan: Plan, cost: Estimate) -> dict[str, object]:
 
 def _notes(plan: Plan) -> list[str]:
     """What the merges do not keep of the models' vocabularies and tokenizers."""
-    point = {name: distribution.low for name, distribution in plan.space.distributions.items()}
-    return plan.models.notes(plan.space.recipe(point))
+    return plan.models.notes(plan.space.recipe(plan.space.middle()))
 
 
 def _print(plan: Plan, cost: Estimate, budget: int) -> None:
@@ -113,7 +112,7 @@ def _print(plan: Plan, cost: Estimate, budget: int) -> None:
     dimensions = len(plan.space.distributions)
     engine, why = chosen_engine(plan.config.engine)
     console.print(
-        f"{plan.config.method}, {plan.models.n_layers} layers, {dimensions} parameters to search, "
+        f"{' or '.join(plan.config.methods)}, {plan.models.n_layers} layers, {dimensions} parameters to search, "
         f"merged to {plan.config.dtype or plan.models.dtype}, served by {engine} ({why}), "
         f"dtype {plan.config.engine.dtype}",
         highlight=False,

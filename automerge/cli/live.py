@@ -113,9 +113,8 @@ class LiveScreen:
         gates = ", ".join(str(gate) for gate in config.gates) or "none"
         objective = " + ".join(f"{weight:g}·{skill}" for skill, weight in config.weights.items())
         head = Table.grid(padding=(0, 2))
-        head.add_row(
-            "study", Text(f"{config.name}: {', '.join(config.sources)} over one base, {config.method}", style="bold")
-        )
+        about = f"{config.name}: {', '.join(config.sources)} over one base, {' or '.join(config.methods)}"
+        head.add_row("study", Text(about, style="bold"))
         head.add_row("objective", objective)
         head.add_row("gates", gates)
         if state.note:

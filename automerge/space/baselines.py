@@ -7,7 +7,7 @@ apart with a recipe of its own.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from automerge.merge.registry import get_method
+from automerge.merge.registry import Method, get_method
 from automerge.recipe import Group, Recipe, Value, make_recipe
 from automerge.space.space import SearchSpace
 
@@ -23,7 +23,7 @@ class Baseline:
 
     name: str
     recipe: Recipe
-    params: dict[str, float] | None
+    params: dict[str, float | str] | None
 
 
 def baselines(space: SearchSpace) -> list[Baseline]:
@@ -45,13 +45,12 @@ def baselines(space: SearchSpace) -> list[Baseline]:
 def _baseline(
     space: SearchSpace, name: str, method: str, values: Mapping[str, Value], *, tokenizer: str | None = None
 ) -> Baseline:
-    params = None
     own = tokenizer or space.config.tokenizer
-    if _computes(space, name, values) and space.models.same_tokenizer(own, space.config.tokenizer):
-        params = space.uniform(values)
-    if params is not None:
-        return Baseline(name, space.recipe(params), params)
-    like = space.recipe({key: distribution.low for key, distribution in space.distributions.items()})
+    same = space.models.same_tokenizer(own, space.config.tokenizer)
+    for computing in [m for m in space.methods.values() if same and _computes(space, m, name, values)]:
+        if (params := space.uniform(computing, values)) is not None:
+            return Baseline(name, space.recipe(params), params)
+    like = space.recipe(space.middle())
     recipe = make_recipe(
         method=method,
         base=like.base,
@@ -65,10 +64,9 @@ def _baseline(
     return Baseline(name, recipe, None)
 
 
-def _computes(space: SearchSpace, name: str, values: Mapping[str, Value]) -> bool:
-    """Whether the space's method, given these values, computes this baseline's merge."""
-    method = space.method
-    if space.options != method.option_values({}) or not set(values) <= {p.name for p in method.parameters}:
+def _computes(space: SearchSpace, method: Method, name: str, values: Mapping[str, Value]) -> bool:
+    """Whether a method of the space, given these values, computes this baseline's merge."""
+    if space.options[method.name] != method.option_values({}) or not set(values) <= {p.name for p in method.parameters}:
         return False
     if method.name in _SUMS:
         return True

@@ -8,10 +8,11 @@ from automerge.space.grid import ALL
 from automerge.space.space import SHARED, SearchSpace
 
 
-def nearest(space: SearchSpace, recipe: Recipe) -> dict[str, float]:
-    """A number for each name in `space.distributions`: the mean of what the recipe has in the cell's layers and
+def nearest(space: SearchSpace, recipe: Recipe) -> dict[str, float | str]:
+    """A value for each name in `space.distributions`: the mean of what the recipe has in the cell's layers and
     modules, within the cell's bounds. Where the recipe says nothing of a parameter it is the method's default."""
-    point = {}
+    method = recipe.method if recipe.method in space.methods else next(iter(space.methods))
+    point: dict[str, float | str] = {**space.choice(method)}
     for axis in space.axes:
         if axis.bounds.range is None:
             continue

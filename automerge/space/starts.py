@@ -14,19 +14,23 @@ from automerge.space.space import SearchSpace
 DROPPED = 1 / 3
 
 
-def starts(space: SearchSpace, movement: Movement) -> dict[str, dict[str, float]]:
+def starts(space: SearchSpace, movement: Movement) -> dict[str, dict[str, float | str]]:
     """Name → point of the space; empty where it has no weight a source that varies."""
     weights = [axis for axis in space.axes if axis.parameter == "weight" and axis.source and axis.bounds.range]
     if not weights or len(movement.moved) < 2:
         return {}
-    found = {"balanced": _point(space, movement, 0.0)}
-    if any(axis.parameter == "drop" and axis.bounds.range for axis in space.axes):
-        found["balanced_dare"] = _point(space, movement, DROPPED)
+    found = {}
+    for method in space.methods.values():  # each is tried once, or a sampler may never look at it
+        ending = f"_{method.name}" if len(space.methods) > 1 else ""
+        found[f"balanced{ending}"] = _point(space, movement, 0.0, method.name)
+        drops = any(parameter.name == "drop" for parameter in method.parameters)
+        if drops and any(axis.parameter == "drop" and axis.bounds.range for axis in space.axes):
+            found[f"balanced_dare{ending}"] = _point(space, movement, DROPPED, method.name)
     return found
 
 
-def _point(space: SearchSpace, movement: Movement, drop: float) -> dict[str, float]:
-    point: dict[str, float] = {}
+def _point(space: SearchSpace, movement: Movement, drop: float, method: str) -> dict[str, float | str]:
+    point: dict[str, float | str] = {**space.choice(method)}
     for axis in space.axes:
         if axis.bounds.range is None:
             continue

@@ -9,14 +9,14 @@ import optuna
 from optuna.trial import TrialState
 
 from automerge.space.baselines import Baseline
-from automerge.space.space import SearchSpace
+from automerge.space.space import Params, SearchSpace
 from automerge.study.drivers import CLAIM, OWNER, Drivers
 from automerge.study.jobs import Job, label_of
 from automerge.study.records import study_rows
 from automerge.study.samplers import Sampler
 from automerge.study.store import BASELINE, OUTSIDE, START, STARTS
 
-Points = Mapping[str, Mapping[str, float]]  # name → value a parameter
+Points = Mapping[str, Params]  # name → value a parameter
 
 
 class Agenda:

@@ -10,7 +10,7 @@ from automerge.errors import StudyError
 from automerge.merge.models import Models
 from automerge.recipe import parse_recipe
 from automerge.space.nearest import nearest
-from automerge.space.space import SearchSpace
+from automerge.space.space import Params, SearchSpace
 from automerge.study.finals import candidates
 from automerge.study.folder import StudyFolder
 from automerge.study.records import study_rows
@@ -32,7 +32,7 @@ def check_coarse(path: str, models: Models) -> None:
         )
 
 
-def coarse_starts(path: str, space: SearchSpace) -> Mapping[str, Mapping[str, float]]:
+def coarse_starts(path: str, space: SearchSpace) -> Mapping[str, Params]:
     """Name → point of this space: the other study's best candidates that met its gates."""
     folder = StudyFolder(Path(path))
     name = folder.read_about()["study"]

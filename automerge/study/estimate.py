@@ -122,8 +122,7 @@ def _residency(plan: Plan, sources: Mapping[str, int]) -> str:
 
 
 def _merge_seconds(plan: Plan, weights: int) -> float:
-    middle = {name: (d.low + d.high) / 2 for name, d in plan.space.distributions.items()}
-    merge = Merge(plan.space.recipe(middle), plan.models)
+    merge = Merge(plan.space.recipe(plan.space.middle()), plan.models)
     name = max(plan.models.shapes, key=lambda n: math.prod(plan.models.shapes[n]) if "layers" in n else 0)
     merge.merge_tensor(name)  # the first call pays for pages and caches
     start = time.perf_counter()

@@ -55,7 +55,7 @@ class Row:
     label: str  # the baseline's name, or `trial N`
     state: str  # running, complete, stopped, failed, waiting
     is_baseline: bool
-    params: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, float | str] = field(default_factory=dict)
     record: Record | None = None
 
     @property

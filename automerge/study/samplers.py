@@ -15,9 +15,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import (
     BaseSampler,
     CmaEsSampler,
@@ -70,7 +71,10 @@ class Sampler:
         for name, distribution in self.space.distributions.items():
             if name not in together:
                 self._seed(trial.number, name)
-            trial.suggest_float(name, distribution.low, distribution.high)
+            if isinstance(distribution, CategoricalDistribution):
+                trial.suggest_categorical(name, distribution.choices)
+            else:
+                trial.suggest_float(name, distribution.low, distribution.high)
         return trial
 
     def tell(self, trial: optuna.Trial, record: Record) -> None:
@@ -138,16 +142,16 @@ class _ResumableGP(GPSampler):  # type: ignore[misc]
 
     def sample_relative(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         kept = {key: value for key, value in trial.system_attrs.items() if key.startswith(_DRAWN)}
         if kept:
             text = "".join(kept[key] for key in sorted(kept, key=lambda key: int(key.removeprefix(_DRAWN))))
             with suppress(ValueError):
-                drawn: dict[str, float] = json.loads(text)
+                drawn: dict[str, Any] = json.loads(text)
                 return drawn
             for key in kept:  # the process died between two parts
                 study._storage.set_trial_system_attr(trial._trial_id, key, "")
-        found: dict[str, float] = super().sample_relative(study, trial, search_space)
+        found: dict[str, Any] = super().sample_relative(study, trial, search_space)
         return found
 
 

@@ -7,7 +7,7 @@ from automerge.merge import Models
 from automerge.space.space import SearchSpace
 
 
-def space_of(models: Models, method: str = "dare_linear", **changes: Any) -> SearchSpace:
+def space_of(models: Models, method: str | list[str] = "dare_linear", **changes: Any) -> SearchSpace:
     """A space over these models; `parameters` is {"weight": [0, 1]} unless changed."""
     data = {
         "name": "test",

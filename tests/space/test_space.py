@@ -5,15 +5,23 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from automerge.errors import ConfigError
 from automerge.merge import Merge, Models, get_method
 from automerge.merge.layout import group_of
+from automerge.merge.registry import Method
 from automerge.recipe import Group
+from automerge.space.baselines import baselines
+from automerge.space.space import SearchSpace
 from tests.space.helpers import space_of
 
 SOURCES = ("code", "math", "writing")
+
+
+def the_method(space: SearchSpace) -> Method:
+    (method,) = space.methods.values()
+    return method
 
 
 def whole(value: float) -> dict[str, float]:
@@ -84,6 +92,53 @@ def test_the_recipe_says_everything(family: Models) -> None:
     assert space_of(family).recipe(dict.fromkeys(space.distributions, 0.5)).dtype == "float32"  # the base's
 
 
+def test_several_methods_are_one_space(family: Models) -> None:
+    given = {"weight": [0, 2], "density": [0.2, 0.8], "drop": {"sources": {"math": [0, 0.5]}}}
+    space = space_of(family, ["dare_linear", "ties"], parameters=given, options={"rescale": False})
+    assert space.distributions["method"] == CategoricalDistribution(["dare_linear", "ties"])
+    point = space.middle() | {"drop.math": 0.25}
+    assert set(point) == set(space.distributions)
+    dare, ties = (space.recipe(point | {"method": name}) for name in ("dare_linear", "ties"))
+    assert (dare.method, ties.method) == ("dare_linear", "ties")
+    assert dare.groups[0].values == {"weight": whole(1.0), "drop": whole(0.0) | {"math": 0.25}, "lambda": 1.0}
+    assert ties.groups[0].values == {"weight": whole(1.0), "density": whole(0.5), "lambda": 1.0}
+    assert dare.options["rescale"] is ties.options["rescale"] is False
+    other = space_of(family, ["dare_linear", "linear"], options={"rescale": False})
+    made = {name: other.recipe(other.middle() | {"method": name}).options for name in ("dare_linear", "linear")}
+    assert made["dare_linear"]["rescale"] is False and "rescale" not in made["linear"]
+
+
+def test_baselines_are_points_of_the_method_that_computes_them(family: Models) -> None:
+    given = {"weight": [0, 2], "density": [0.2, 0.8], "drop": [0, 0.9]}
+    space = space_of(family, ["ties", "dare_linear"], parameters=given)
+    found = {baseline.name: baseline for baseline in baselines(space)}
+    assert found["dare_0.5"].params == dict.fromkeys(
+        ["weight.code", "weight.math", "weight.writing"], 1.0
+    ) | dict.fromkeys(["drop.code", "drop.math", "drop.writing"], 0.5) | dict.fromkeys(
+        ["density.code", "density.math", "density.writing"], 0.8
+    ) | {"method": "dare_linear"}
+    for name in ("base", "math", "plain_average"):  # the density of ties is at most 0.8, and 1 would be wanted
+        params = found[name].params
+        assert params is not None and params["method"] == "dare_linear"
+
+
+@pytest.mark.parametrize(
+    ("methods", "parameters", "message"),
+    [
+        (["dare_linear", "slerp"], {"weight": [0, 1]}, "expected|takes|sources"),
+        (["della", "ram"], {"epsilon": [0, 0.1]}, "another thing"),
+        (["dare_linear", "ties"], {"densty": [0, 1]}, "no parameter 'densty'"),
+        (["dare_linear", "ties"], {"weight": [0, 1], "drop": [0, 2]}, "expected"),
+        (["ties", "ties"], {"weight": [0, 1]}, "each once"),
+    ],
+)
+def test_methods_that_make_no_space(
+    family: Models, methods: list[str], parameters: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        space_of(family, methods, parameters=parameters)
+
+
 def test_lambda_is_shared_but_may_vary_by_layer(family: Models) -> None:
     space = space_of(family, groups="layers", parameters={"lambda": [0, 2]})
     assert list(space.distributions) == ["lambda.0-1", "lambda.1-2"]
@@ -150,7 +205,7 @@ def test_every_tensor_gets_exactly_the_values_of_its_place(
 def test_uniform_inside(family: Models, groups: Any) -> None:
     space = space_of(family, groups=groups, modules="split", parameters={"weight": [0, 1], "drop": [0, 0.9]})
     values = {"weight": whole(0.0) | {"math": 1.0}, "drop": whole(0.5)}
-    params = space.uniform(values)
+    params = space.uniform(the_method(space), values)
     assert params is not None and params.keys() == space.distributions.keys()
     assert space.recipe(params).groups == (Group((0, 2), "all", values | {"lambda": 1.0}),)
 
@@ -174,7 +229,7 @@ def test_uniform_inside(family: Models, groups: Any) -> None:
 )
 def test_uniform(family: Models, parameters: Any, values: Any, inside: bool) -> None:
     space = space_of(family, parameters=parameters)
-    params = space.uniform(values)
+    params = space.uniform(the_method(space), values)
     assert (params is not None) == inside
     if params is not None:
         (group,) = space.recipe(params).groups

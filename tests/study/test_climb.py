@@ -7,6 +7,7 @@ import pytest
 
 from automerge.errors import ConfigError
 from automerge.gate.verdict import Verdict
+from automerge.recipe import parse_recipe
 from automerge.study.events import Event, Note
 from automerge.study.finals import pareto_front
 from automerge.study.folder import StudyFolder
@@ -127,6 +128,28 @@ def test_an_interrupted_study_ends_as_an_uninterrupted_one_with_every_sampler(
     again, cut, _ = run(small_blocks, tmp_path / "cut", 16)
     assert essence(cut) == essence(rows)
     assert again == verdict
+
+
+@pytest.mark.parametrize("sampler", ["gp", "tpe"])
+def test_the_search_chooses_among_methods(world: Path, tmp_path: Path, sampler: str) -> None:
+    """Ties has no drop, dare_linear no density; all are suggested, and a merge takes its own."""
+    changed(
+        world,
+        ("method: dare_linear", "method: [dare_linear, ties]"),
+        ("drop: {range: [0.0, 0.9]}", "drop: {range: [0.0, 0.9]}\n  density: {range: [0.2, 1.0]}"),
+        ("name: tpe", f"name: {sampler}, startup: 9"),
+    )
+    verdict, rows, _ = run(world, tmp_path / "whole", 20)
+    recipes = [parse_recipe(row.record.recipe) for row in rows if row.record and row.number is not None]
+    assert {recipe.method for recipe in recipes} == {"dare_linear", "ties"}
+    assert all(set(row.params) == set(rows[-1].params) for row in rows if row.number is not None)
+    for recipe in recipes:
+        (group,) = recipe.groups
+        assert ("density" in group.values) == (recipe.method == "ties") != ("drop" in group.values)
+    with pytest.raises(Killed):
+        run(world, tmp_path / "cut", 20, killing(100))
+    again, cut, _ = run(world, tmp_path / "cut", 20)
+    assert (again, essence(cut)) == (verdict, essence(rows))
 
 
 def test_several_objectives_give_a_front(small_blocks: Path, tmp_path: Path) -> None:
