@@ -45,7 +45,7 @@ RUN: list[tuple[str, dict[str, str], tuple[int, ...]]] = [
         VERDICT,
     ),
     ("automerge score --skill mbpp --answers answers.jsonl", {"mbpp": "recall.yaml"}, (0,)),
-    ("automerge merge config.yml my-merge", {"config.yml my-merge": "my-merge/recipe.json again"}, (0,)),
+    ("automerge merge config.yml merged", {"config.yml": "my-merge/recipe.json"}, (0,)),
     ("automerge moe moe.yml my-moe", {}, (0,)),
     ("automerge check moe.yml", {}, (0,)),
     ("automerge export to-share --push-to-hub me/my-merge --dry-run", {"export": "export --trial {trial}"}, (0,)),
