@@ -78,6 +78,10 @@ def _check_content(then: Mapping[str, Any], now: Mapping[str, Any], folder: Path
     """The models' content, whatever their paths."""
     for kind in now:
         before, after = ([parts] if isinstance(parts, dict) else parts for parts in (then.get(kind, []), now[kind]))
+        if len(before) != len(after):
+            message = f"its config has {len(after)} {kind}, but {len(before)} were recorded as used"
+            hint = "One of the two was edited: `automerge moe` on the config writes both anew."
+            raise ExportError(message, where=str(folder / PROVENANCE), hint=hint)
         for number, (old, new) in enumerate(zip(before, after, strict=True)):
             if list(old.values()) != list(new.values()):
                 what = kind if kind == "base" else f"{kind}.{number}"

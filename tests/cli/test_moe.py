@@ -55,6 +55,12 @@ def test_verify_makes_it_again(automerge: Callable[..., Done], config: Path, tmp
     assert wrong.code == 1 and "experts.0 is no longer" in wrong.message
     unknown = automerge("verify", str(out), "--model", "nobody=/tmp")
     assert unknown.code == 1 and "no model 'nobody'" in unknown.message
+    about = json.loads((out / "provenance.json").read_text())
+    about["config"]["experts"].pop()
+    about["config"]["experts_per_token"] = 1
+    (out / "provenance.json").write_text(json.dumps(about))
+    edited = automerge("verify", str(out))
+    assert edited.code == 1 and "experts, but" in edited.message and "provenance.json" in edited.message
 
 
 @pytest.mark.parametrize("tensor", ["experts", "gate"])
