@@ -87,6 +87,23 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """A sparse model in place of a dense one: each expert is one model's feed-forward part as it is, and what is no
+    feed-forward part is the dense merge's.
+
+    `experts` and `shared` (an expert that every token passes; "": none) name models of the recipe, the base among them.
+    `router` names the file of router rows, merge/sparse/rows.py; they are divided by `temperature`.
+    """
+
+    architecture: str  # of merge/sparse/family.py
+    experts: tuple[str, ...]
+    per_token: int  # experts that a token is sent to
+    router: ModelRef
+    temperature: float = 1.0
+    shared: str = ""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What is merged, and how. `sources` and the per-source values are ordered by name; see `make_recipe`."""
 
@@ -101,6 +118,7 @@ class Recipe:
     slices: tuple[Slice, ...] = ()  # none: every layer of every model, one to one
     vocabulary: Vocabulary | None = None
     chat_template: str = ""  # a Jinja template in place of the tokenizer's own
+    mixture: Mixture | None = None  # None: a dense model
 
     def canonical(self) -> dict[str, Any]:
         """The recipe as plain values in a fixed order, without `path`."""
@@ -125,6 +143,8 @@ class Recipe:
             }
         if self.chat_template:
             plain["chat_template"] = self.chat_template
+        if self.mixture is not None:
+            plain["mixture"] = _plain_mixture(self.mixture)
         return plain
 
     @property
@@ -139,6 +159,8 @@ class Recipe:
         data["base"]["path"] = self.base.path
         for entry, source in zip(data["sources"], self.sources, strict=True):
             entry["path"] = source.path
+        if self.mixture is not None:
+            data["mixture"]["router"]["path"] = self.mixture.router.path
         return json.dumps(data, indent=2)
 
 
@@ -155,8 +177,10 @@ def make_recipe(
     slices: tuple[Slice, ...] = (),
     vocabulary: Vocabulary | None = None,
     chat_template: str = "",
+    mixture: Mixture | None = None,
 ) -> Recipe:
-    """A recipe in canonical order. Raises ConfigError on doubled names, numbers that are not finite, unequal slices."""
+    """A recipe in canonical order. Raises ConfigError on doubled names, numbers that are not finite, unequal slices,
+    experts that are no models of it."""
     names = [base.name, *(s.name for s in sources)]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
@@ -165,6 +189,8 @@ def make_recipe(
         raise ConfigError(f"tokenizer: expected base, union or a source's name, got {tokenizer!r}")
     for number, part in enumerate(slices):
         _check_slice(part, names, f"slices[{number}]")
+    if mixture is not None:
+        _check_mixture(mixture, names, bool(slices))
     for token, rule in (vocabulary.tokens if vocabulary else {}).items():
         _check_rule(token, rule, names)
     for group in groups:
@@ -185,7 +211,30 @@ def make_recipe(
         slices=slices,
         vocabulary=vocabulary and replace(vocabulary, tokens=_own_left_out(vocabulary.tokens)),
         chat_template=chat_template,
+        mixture=mixture,
     )
+
+
+def _check_mixture(mixture: Mixture, names: list[str], stacked: bool) -> None:
+    where = "mixture"
+    if stacked:
+        raise ConfigError("the layers of a sparse model cannot be stacked: either slices or a mixture", where=where)
+    for name in (*mixture.experts, *([mixture.shared] if mixture.shared else [])):
+        if name not in names:
+            raise ConfigError(f"{name!r} is no model of the recipe; it has {', '.join(names)}", where=where)
+    if not 1 <= mixture.per_token <= len(mixture.experts):
+        message = f"expected 1 to {len(mixture.experts)} experts a token, the number there are, got {mixture.per_token}"
+        raise ConfigError(message, where=where)
+    if not (math.isfinite(mixture.temperature) and mixture.temperature > 0):
+        raise ConfigError(f"temperature: expected a number above 0, got {mixture.temperature}", where=where)
+
+
+def with_router(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe, whose router rows lie there now. One without a mixture is as it was."""
+    if recipe.mixture is None:
+        return recipe
+    router = replace(recipe.mixture.router, path=str(path))
+    return replace(recipe, mixture=replace(recipe.mixture, router=router))
 
 
 def _check_rule(token: str, rule: TokenRule, names: list[str]) -> None:
@@ -246,6 +295,7 @@ def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
             ),
             vocabulary=_vocabulary(data["vocabulary"]) if "vocabulary" in data else None,
             chat_template=str(data.get("chat_template", "")),
+            mixture=_mixture(data["mixture"]) if "mixture" in data else None,
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OverflowError) as error:
         kind = f"missing key {error}" if isinstance(error, KeyError) else str(error)
@@ -256,6 +306,7 @@ _KEYS = {"format", "method", "base", "sources", "groups", "options", "dtype", "s
     "slices",
     "vocabulary",
     "chat_template",
+    "mixture",
 }
 
 
@@ -267,6 +318,28 @@ def _group(entry: Mapping[str, Any]) -> Group:
     layers = (int(entry["layers"][0]), int(entry["layers"][1]))
     tensors = tuple(str(name) for name in entry.get("tensors", ()))
     return Group(layers, str(entry["modules"]), _plain(entry["values"]), tensors)
+
+
+def _mixture(entry: Mapping[str, Any]) -> Mixture:
+    return Mixture(
+        architecture=str(entry["architecture"]),
+        experts=tuple(str(name) for name in entry["experts"]),
+        per_token=int(entry["per_token"]),
+        router=_ref(entry["router"]),
+        temperature=float(entry["temperature"]),
+        shared=str(entry.get("shared", "")),
+    )
+
+
+def _plain_mixture(mixture: Mixture) -> dict[str, Any]:
+    plain = {
+        "architecture": mixture.architecture,
+        "experts": list(mixture.experts),
+        "per_token": mixture.per_token,
+        "router": {"name": mixture.router.name, "digest": mixture.router.digest},
+        "temperature": float(mixture.temperature),
+    }
+    return plain | ({"shared": mixture.shared} if mixture.shared else {})
 
 
 def _vocabulary(entry: Mapping[str, Any]) -> Vocabulary:

@@ -11,7 +11,20 @@ import automerge
 PACKAGE = Path(automerge.__file__).parent
 # Left to right: a stage sees only those before it. `python -m automerge` sees the last.
 ORDER = (
-    *("errors", "records", "config", "recipe", "merge", "space", "engine", "evals", "gate", "study", "export"),
+    *(
+        "errors",
+        "records",
+        "config",
+        "recipe",
+        "merge",
+        "space",
+        "engine",
+        "evals",
+        "router",
+        "gate",
+        "study",
+        "export",
+    ),
     *("report", "moe", "zoo", "api", "cli"),
 )
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

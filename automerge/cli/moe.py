@@ -11,7 +11,7 @@ from rich.progress import Progress
 from automerge.cli.options import AsJson
 from automerge.moe import open_mixture, write_mixture
 from automerge.moe.config import read_moe
-from automerge.moe.gates import closeness
+from automerge.router.gates import closeness
 
 
 def moe(

@@ -13,7 +13,7 @@ from automerge.errors import StudyError
 from automerge.evals.store import AnswerStore
 from automerge.recipe import Recipe, parse_recipe
 from automerge.records import ItemResult
-from automerge.report.tables import plain_table, trial_table
+from automerge.report.tables import mixture_line, plain_table, trial_table
 from automerge.study.records import Record, Row, study_rows
 
 
@@ -40,6 +40,8 @@ def show(
     console.print(trial_table([r for r in (base, row) if r], list(opened.config.skills), title="search items"))
     console.print(f"recipe {recipe.hash[:16]}, weights {record.checksum}", highlight=False)
     console.print(_recipe_table(recipe))
+    if recipe.mixture is not None:
+        console.print(mixture_line(recipe.mixture), highlight=False)
     theirs = {s: _answers(opened, base.record.checksum, s) for s in asked} if base and base.record else {}
     for skill, results in asked.items():
         console.print(_answer_table(skill, results[:answers], {r.item: r for r in theirs.get(skill, [])}))

@@ -19,6 +19,7 @@ from automerge.export.weights import MAX_SHARD_BYTES, Progress, prove, write_wei
 from automerge.merge import Merge, Models
 from automerge.merge.mergekit.write import to_mergekit
 from automerge.merge.sources.folder import read_json
+from automerge.merge.sparse.rows import ROWS
 from automerge.merge.vocabulary.merged import GENERATION
 from automerge.merge.vocabulary.tokenizers import TOKENIZER_FILES
 from automerge.recipe import Recipe
@@ -77,6 +78,8 @@ def _write_small_files(recipe: Recipe, models: Models, part: Path, extra_files: 
     if generation is not None:
         _write(part / GENERATION, json.dumps(generation, indent=2))
     copy_tokenizer(models.tokenizer_folder(recipe), part)
+    if recipe.mixture is not None:
+        shutil.copyfile(recipe.mixture.router.path, part / ROWS)
     for name, text in extra_files.items():
         if Path(name).name != name or (part / name).exists():
             raise ExportError(f"an extra file may not be called {name!r}", where=str(part))

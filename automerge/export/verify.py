@@ -12,7 +12,8 @@ from automerge.merge.checksum import ModelSum
 from automerge.merge.kernels.cpu_sum import tensor_sum
 from automerge.merge.models import models_of
 from automerge.merge.sources.checkpoint import Checkpoint
-from automerge.recipe import ModelRef, Recipe, read_recipe
+from automerge.merge.sparse.rows import ROWS
+from automerge.recipe import ModelRef, Recipe, read_recipe, with_router
 
 RECIPE = "recipe.json"
 PROVENANCE = "provenance.json"  # what the export was made from and with; `checksum` is that of its weights
@@ -35,7 +36,7 @@ def verify(folder: Path, paths: Mapping[str, str]) -> Verified:
     found or its content is no longer what was merged.
     """
     begun = time.perf_counter()
-    recipe = _moved(read_recipe(folder / RECIPE), paths)
+    recipe = with_router(_moved(read_recipe(folder / RECIPE), paths), folder / ROWS)
     held, recorded = held_sums(folder)
     models = models_of(recipe)
     merge = Merge(recipe, models)

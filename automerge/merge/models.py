@@ -7,7 +7,7 @@ digest.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from automerge.merge.sources.locate import locate
 from automerge.merge.sources.lora import LoraAdapter
 from automerge.merge.sources.lora_vocabulary import adapted_shapes
 from automerge.merge.sources.source import Source
+from automerge.merge.sparse.frame import sparse
+from automerge.merge.sparse.rows import NO_ROWS
 from automerge.merge.stack import stacked
 from automerge.merge.vocabulary.embeddings import HEAD, rows_of
 from automerge.merge.vocabulary.merged import MergedTokenizer, Speaker
@@ -39,7 +41,8 @@ RENDERING_FILES = (*VOCABULARY_FILES, SETTINGS, TEMPLATE, SPECIAL)
 class Models:
     """Open models. `tensor_names` and `shapes` are the base's tensors: embeddings, layers by number, norm and head.
 
-    `source_shapes` are each source's own, where a vocabulary's size or a head of its own sets it apart.
+    `source_shapes` are each source's own, where a vocabulary's size or a head of its own sets it apart. `router` is the
+    file of router rows, where sparse models are made of these, once it is there.
     """
 
     base: Checkpoint
@@ -50,6 +53,7 @@ class Models:
     shapes: Shapes
     n_layers: int
     source_shapes: Mapping[str, Shapes] = field(default_factory=dict)
+    router: ModelRef = NO_ROWS
     _frames: dict[Any, Frame] = field(default_factory=dict, repr=False)
     _kept: dict[Any, dict[Any, Any]] = field(default_factory=dict, repr=False)  # Frame.kept, by what was measured
     _tokenizers: dict[Any, MergedTokenizer] = field(default_factory=dict, repr=False)
@@ -107,13 +111,15 @@ class Models:
         """What a merge of the recipe gives, and where each model's part lies. Frames are kept from call to call.
 
         Where only some of the models tie their head to their embedding, the merge has a head of its own, and the head
-        of a tied model is its embedding. Raises ConfigError or SourceError where the recipe's slices, tokenizer or
-        vocabulary do not fit these models.
+        of a tied model is its embedding. Raises ConfigError or SourceError where the recipe's slices, tokenizer,
+        vocabulary or mixture do not fit these models.
         """
         stack = [tuple(sorted(part.layers.items())) for part in recipe.slices]
         key = (*_spoken(recipe), recipe.method, *recipe.options.items(), *stack) if stack else _spoken(recipe)
+        if recipe.mixture is not None:
+            key = (*key, replace(recipe.mixture, temperature=1.0))
         if key not in self._frames:
-            self._frames[key] = stacked(self._whole(recipe), recipe)
+            self._frames[key] = sparse(stacked(self._whole(recipe), recipe), recipe)
         return self._frames[key]
 
     def _whole(self, recipe: Recipe) -> Frame:

@@ -48,8 +48,8 @@ def part_length(n: int, ranks: int) -> int:
     return -(-n // (2 * ranks)) * 2
 
 
-def shared_job(job: Job, share: Share, keys: Sequence[Key]) -> Job:
-    """This process's part of a whole tensor's job. `keys` name the base and each operand."""
+def shared_job(job: Job, share: Share, keys: Sequence[Key | None]) -> Job:
+    """This process's part of a whole tensor's job. `keys` name the base and each operand, as Share.take has them."""
     n = job.base.numel()
     start, stop = part(n, share.rank, share.ranks)
     base_key, *operand_keys = keys

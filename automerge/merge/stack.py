@@ -44,7 +44,7 @@ def stacked(frame: Frame, recipe: Recipe) -> Frame:
         shapes=shapes,
         n_layers=len(layers),
         config=_config(frame, layers),
-        base=_Moved(frame.base, {name: tensor.base for name, tensor in tensors.items()}),
+        base=Moved(frame.base, {name: tensor.base for name, tensor in tensors.items()}),
         sources={name: _source(frame, name, tensors) for name in frame.sources},
         takes_part={name: frozenset(tensor.sources) for name, tensor in tensors.items()},
     )
@@ -187,7 +187,7 @@ def _renumbered(tensor: str, layer: int) -> str:
 # --- models under the result's names ------------------------------------------------------------------------------
 
 
-class _Moved:
+class Moved:
     """A model whose tensor `origins[name]` is offered as `name`."""
 
     def __init__(self, model: Source, origins: Mapping[str, str]) -> None:
@@ -209,7 +209,7 @@ class _Moved:
         return self.model.whole_delta(self.origins[tensor], device)
 
 
-class _MovedSource(_Moved):
+class _MovedSource(Moved):
     """A source. An adapter's delta is on its own layer l of the base: θ[l] + δ[l] is formed where the result's base is
     another layer."""
 

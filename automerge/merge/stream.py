@@ -23,9 +23,9 @@ from automerge.merge.layout import group_of
 from automerge.merge.loans import Loan, Pool, room
 from automerge.merge.masks import MaskStream
 from automerge.merge.models import Models
-from automerge.merge.plan import Plan
+from automerge.merge.plan import Plan, Term
 from automerge.merge.registry import get_method
-from automerge.merge.share import Share, part, shared_job
+from automerge.merge.share import Key, Share, part, shared_job
 from automerge.merge.sources.source import CPU, Source
 from automerge.merge.view import Elementwise, SourceView, View
 from automerge.recipe import Group, Recipe
@@ -75,7 +75,7 @@ class Merge:
         self._options = self._method.option_values(recipe.options)
         self._kernel = kernel
         self._batch_bytes = batch_bytes
-        self._digests = {ref.name: ref.digest for ref in recipe.sources}
+        self._digests = {ref.name: ref.digest for ref in (recipe.base, *recipe.sources)}
         vocabulary = to_json(recipe.vocabulary) if recipe.vocabulary else ""
         self._content = (recipe.tokenizer, vocabulary, to_json(recipe.slices))  # what a model's tensors depend on
         self._groups: dict[str, Group] = {name: group_of(recipe, self.frame.n_layers, name) for name in self.names}
@@ -134,14 +134,14 @@ class Merge:
         if self._share is None:
             return
         for name in self.names:
-            models = {self.recipe.base.digest: self.frame.base.stored(name)}
+            held = {self._under(name): self.frame.base.stored(name)}
             for source_name, source in self.frame.sources_of(name).items():
                 if source.changes(name):
-                    models[self._digests[source_name]] = source.stored(name)
-            for digest, values in models.items():
-                if values is not None:
+                    held[self._key(source_name, name)] = source.stored(name)
+            for key, values in held.items():
+                if key is not None and values is not None:
                     start, stop = part(values.numel(), self._share.rank, self._share.ranks)
-                    self._share.take((digest, name, *self._content), values.reshape(-1)[start:stop])
+                    self._share.take(key, values.reshape(-1)[start:stop])
 
     def merge_tensor(self, name: str) -> Tensor:
         """One merged tensor by itself; it does not count towards the model's checksum. Raises as `tensors` does."""
@@ -189,7 +189,8 @@ class Merge:
             out = torch.empty(size, dtype=self.dtype, device=device)
         else:
             out = loan.cut(size, self.dtype)
-        return _Piece(name, view, self._method.plan(view), out, TensorSum(name, self.dtype, view.shape))
+        work = self._as_it_is(view) if name in self.frame.as_is else self._method.plan(view)
+        return _Piece(name, view, work, out, TensorSum(name, self.dtype, view.shape))
 
     def _run(self, pieces: list[_Piece]) -> list[bool]:
         """Whether each piece's values are finite."""
@@ -209,9 +210,27 @@ class Merge:
         job = Job(piece.name, plan, view.base, operands, piece.out, whole(view.n), piece.total)
         if self._share is None:
             return job
-        base = self.recipe.base.digest  # of a tensor that an adapter leaves alone, too
-        models = [self._digests[term.source] if by_name[term.source].changes else base for term in plan.terms]
-        return shared_job(job, self._share, [(model, piece.name, *self._content) for model in (base, *models)])
+        base = self._under(piece.name)  # of a tensor that an adapter leaves alone, too
+        models = [self._key(t.source, piece.name) if by_name[t.source].changes else base for t in plan.terms]
+        return shared_job(job, self._share, [base, *models])
+
+    def _as_it_is(self, view: View) -> Plan:
+        """What lies under the tensor, and the whole deltas of those that take part in it."""
+        terms = tuple(Term(source.name, 1.0) for source in view.sources if source.changes)
+        mixture = self.recipe.mixture
+        rows = mixture is not None and not self.frame.as_is[view.name].model
+        return Plan("delta", terms, base=1.0 / mixture.temperature if mixture is not None and rows else 1.0)
+
+    def _key(self, model: str, tensor: str) -> Key:
+        """Names a model's tensor by its content."""
+        return (self._digests[model], tensor, *self._content)
+
+    def _under(self, name: str) -> Key | None:
+        """What lies under a tensor of the result; None: nothing that is to be kept."""
+        taken = self.frame.as_is.get(name)
+        if taken is None:
+            return self._key(self.recipe.base.name, name)
+        return self._key(taken.model, taken.tensor) if taken.model else None
 
     def _elementwise(self, piece: _Piece, work: Elementwise) -> bool:
         """Computed in every process, on the CPU; the first one counts it."""

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from automerge.config import Closed, read_yaml, validate
 from automerge.merge.mergekit.schema import ModelName
-from automerge.moe.family import FAMILIES
+from automerge.merge.sparse.family import FAMILIES
 
 Prompt = Annotated[str, Field(min_length=1)]
 

@@ -3,47 +3,19 @@
 So every one is found, checked and read as a merge's sources are: the same digests, refusals and adapters' arithmetic.
 """
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-
-from torch import Tensor
 
 from automerge.config import locate
 from automerge.errors import ConfigError
-from automerge.merge import Merge, Models
 from automerge.merge.described import read_described
 from automerge.merge.mergekit.schema import ModelName
 from automerge.merge.models import open_models
 from automerge.merge.sources.folder import is_adapter
 from automerge.merge.sources.locate import locate as find
-from automerge.recipe import Group, Recipe, make_recipe
+from automerge.recipe import Group, make_recipe
+from automerge.router.part import Part
 
 NAME = "expert"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One model of the mixture. `recipe` describes its weights; for a plain checkpoint that is a passthrough of it."""
-
-    given: str
-    recipe: Recipe
-    models: Models
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """What it is made of: path → content digest."""
-        refs = (self.recipe.base, *self.recipe.sources)
-        return {ref.path: ref.digest for ref in refs}
-
-    def merge(self, dtype: str) -> Merge:
-        """Its weights in that dtype. Raises as the merge does."""
-        return Merge(replace(self.recipe, dtype=dtype), self.models)
-
-    def tensor(self, merge: Merge, name: str) -> Tensor:
-        """One tensor; what was read for it is given back."""
-        found = merge.merge_tensor(name)
-        self.models.give_back()
-        return found
 
 
 def open_base(given: ModelName, folder: Path) -> Part:

@@ -14,21 +14,18 @@ import torch
 from torch import Tensor
 
 from automerge.config import locate
-from automerge.errors import ConfigError, MergeError
-from automerge.evals.items import Item
-from automerge.evals.loaded import prepare
-from automerge.evals.skill import load_skill
+from automerge.errors import MergeError
 from automerge.merge import Merge
 from automerge.merge.check import OUTPUT_DTYPES
 from automerge.merge.checksum import ModelSum
 from automerge.merge.kernels.cpu_sum import tensor_sum
-from automerge.merge.layout import place_of
+from automerge.merge.sparse.family import Family, choose_family, sparse_config
+from automerge.merge.sparse.layout import Kind, lay_out, projection
 from automerge.moe.config import Expert, MoeConfig, moved
-from automerge.moe.experts import Part, open_base, open_expert
-from automerge.moe.family import GATED, Family, choose_family
-from automerge.moe.gates import Tell, Wanted, gates
-
-PROMPTS = 32  # of a skill's search items, that make a router row
+from automerge.moe.experts import open_base, open_expert
+from automerge.router.gates import Tell, gates
+from automerge.router.part import Part
+from automerge.router.prompts import wanted_of
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class Mixture:
     @property
     def active(self) -> int:
         """Weights that a token passes: all but those of the experts it is not sent to."""
-        expert = sum(prod(shape) for name, shape in self._merge.shapes.items() if _projection(name))
+        expert = sum(prod(shape) for name, shape in self._merge.shapes.items() if projection(name))
         return self.parameters - expert * (len(self.experts) - self.config.experts_per_token)
 
     @property
@@ -102,13 +99,9 @@ class Mixture:
 
     def config_json(self) -> dict[str, Any]:
         """The sparse model's config.json."""
-        from transformers import AutoConfig  # seconds to import
-
         own = self.base.models.frame(self.base.recipe).config
-        dense = {**AutoConfig.for_model(**own).to_dict(), **own}  # with the dense kind's defaults where it says nothing
-        found = self.family.config(dense, len(self.experts), self.config.experts_per_token, len(self.shared))
-        kind = {"architectures": [self.family.architecture], "model_type": self.family.model_type}
-        return {**kind, **found, "dtype": self._dtype_name}
+        found = sparse_config(self.family, own, len(self.experts), self.config.experts_per_token, len(self.shared))
+        return {**found, "dtype": self._dtype_name}
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) in the order of `names`. Raises MergeError where values are not finite."""
@@ -137,42 +130,22 @@ class Mixture:
     def _lay_out(self) -> Iterator[Piece]:
         experts = [_Feeder(p, e, self._dtype_name) for p, e in zip(self.experts, self.config.experts, strict=True)]
         shared = [_Feeder(p, e, self._dtype_name) for p, e in zip(self.shared, self.config.shared_experts, strict=True)]
-        shapes = self._merge.shapes
-        for name in self._merge.names:
-            layer, projection = place_of(name).layer, _projection(name)
-            if layer is None:
-                yield Piece(name, shapes[name], partial(self._merge.merge_tensor, name))
-            elif projection is None:
-                self._refuse_homeless(name)
-                yield Piece(name, shapes[name], partial(self._merge.merge_tensor, name))
-                yield from self._missing(name)
+        dense = self._merge
+        for one in lay_out(self.family, dense.names, dense.shapes, len(experts), len(shared), self.base.given):
+            make: dict[Kind, Callable[[], Tensor]] = {
+                "kept": partial(dense.merge_tensor, one.origin),
+                "zeros": partial(torch.zeros, one.shape),
+                "router": partial(self._rows_of, one.layer, slice(len(experts))),
+                "shared_router": partial(self._rows_of, one.layer, slice(len(experts), None)),
+            }
+            if one.kind in ("expert", "shared"):
+                feeder = (experts if one.kind == "expert" else shared)[one.number]
+                yield Piece(one.name, one.shape, partial(feeder.tensor, one.origin))
             else:
-                for number, feeder in enumerate(experts):
-                    to = self.family.expert_tensor(layer, number, projection)
-                    yield Piece(to, shapes[name], partial(feeder.tensor, name))
-                for feeder in shared:
-                    to = self.family.shared_tensor(layer, projection)
-                    yield Piece(to, shapes[name], partial(feeder.tensor, name))
-                if projection == GATED[0]:
-                    yield from self._routers(layer)
+                yield Piece(one.name, one.shape, make[one.kind])
 
-    def _routers(self, layer: int) -> Iterator[Piece]:
-        split, width = len(self.experts), int(self.base.models.config["hidden_size"])
-        yield Piece(self.family.router_tensor(layer), (split, width), lambda: self.rows[layer, :split])
-        if self.family.shared_is_gated:
-            yield Piece(self.family.shared_router_tensor(layer), (1, width), lambda: self.rows[layer, split:])
-
-    def _missing(self, name: str) -> Iterator[Piece]:
-        """What the family must have beside this tensor, and the base lacks: biases of zero."""
-        bias = name.removesuffix("weight") + "bias"
-        if bias not in self._merge.shapes and bias.endswith(self.family.added or ("\0",)):
-            extent = self._merge.shapes[name][:1]
-            yield Piece(bias, extent, lambda: torch.zeros(extent))
-
-    def _refuse_homeless(self, name: str) -> None:
-        if not name.endswith(self.family.carries):
-            hint = "Choose another architecture: this one would compute without it."
-            raise ConfigError(f"{self.family.name} has no place for {name}", where=self.base.given, hint=hint)
+    def _rows_of(self, layer: int, experts: slice) -> Tensor:
+        return self.rows[layer, experts]
 
 
 class _Feeder:
@@ -184,7 +157,7 @@ class _Feeder:
         self._exact = part.merge("float32") if self._scale is not None else self._merge  # rounded once, when scaled
 
     def tensor(self, name: str) -> Tensor:
-        if self._scale is None or _projection(name) != "down_proj":
+        if self._scale is None or projection(name) != "down_proj":
             return self._part.tensor(self._merge, name)
         return self._part.tensor(self._exact, name) * self._scale
 
@@ -211,24 +184,5 @@ def open_mixture(
     if rows is not None:
         return Mixture(config, family, base, experts, shared, partial(rows, family))
     routed = [*config.experts, *(config.shared_experts if family.shared_is_gated else ())]
-    wanted = [_wanted(expert, folder, seed) for expert in routed]
+    wanted = [wanted_of(expert, folder, seed) for expert in routed]
     return Mixture(config, family, base, experts, shared, lambda: gates(base, wanted, config.gate_mode, seed, tell))
-
-
-def _wanted(expert: Expert, folder: Path, seed: int) -> Wanted:
-    positive = expert.positive_prompts
-    if expert.skill is not None:
-        skill = prepare(load_skill(expert.skill, folder=folder, name=expert.skill), seed)
-        positive += tuple(_text(item) for item in skill.half("search")[:PROMPTS])
-    return Wanted(positive, expert.negative_prompts)
-
-
-def _text(item: Item) -> str:
-    """What the user says first."""
-    asked = item.prompt
-    return asked if isinstance(asked, str) else next(turn["content"] for turn in asked if turn["role"] == "user")
-
-
-def _projection(name: str) -> str | None:
-    """Which of the feed-forward part's weights a dense model's tensor is; None: it is none of them."""
-    return next((each for each in GATED if name.endswith(f".mlp.{each}.weight")), None)

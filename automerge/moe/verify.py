@@ -14,8 +14,8 @@ from automerge.config import validate
 from automerge.errors import ExportError, SourceError
 from automerge.export.verify import PROVENANCE, Verified, compare, held_sums
 from automerge.merge.sources.checkpoint import Checkpoint
+from automerge.merge.sparse.family import Family
 from automerge.moe.config import MoeConfig, moved
-from automerge.moe.family import Family
 from automerge.moe.mixture import open_mixture
 from automerge.moe.write import CONFIG
 

@@ -11,9 +11,9 @@ from automerge.export.verify import PROVENANCE
 from automerge.export.weights import MAX_SHARD_BYTES, Progress, prove, write_weights
 from automerge.merge.sources.locate import hub_id
 from automerge.merge.vocabulary.merged import GENERATION
-from automerge.moe.gates import closeness
 from automerge.moe.mixture import Mixture
 from automerge.records import Applied
+from automerge.router.gates import closeness
 from automerge.study.made_with import made_with
 
 CONFIG = "moe_config.yml"

@@ -6,7 +6,7 @@ from automerge import __version__
 from automerge.export.checkpoint import write_checkpoint
 from automerge.gate.verdict import Verdict
 from automerge.merge.models import models_of
-from automerge.recipe import parse_recipe
+from automerge.recipe import parse_recipe, with_router
 from automerge.records import Applied
 from automerge.report.card import model_card
 from automerge.report.licences import licences
@@ -17,13 +17,13 @@ from automerge.study.records import Record
 def write_candidate(out: Path, label: str, record: Record, verdict: Verdict | None, folder: StudyFolder) -> Applied:
     """Merges a candidate into the folder `out`, and writes nothing but the weights that were scored. Raises as
     write_checkpoint does."""
-    recipe = parse_recipe(record.recipe)
+    recipe = with_router(parse_recipe(record.recipe), folder.router)
     models = models_of(recipe)
     folders = {
         recipe.base.name: models.base.folder,
         **{ref.name: models.sources[ref.name].folder for ref in recipe.sources},
     }
-    card = model_card(out.name, label, recipe, record, verdict, __version__, licences(folders))
+    card = model_card(out.name, label, recipe, record, verdict, __version__, licences(folders), models.frame(recipe))
     return write_checkpoint(
         recipe,
         models,

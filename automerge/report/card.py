@@ -1,9 +1,14 @@
 """The model card of an exported merge: what was merged, how it was found, what was proven."""
 
+import math
+
 from huggingface_hub import ModelCardData
 
 from automerge.gate.verdict import Verdict
+from automerge.merge.frame import Frame
 from automerge.merge.sources.locate import hub_id
+from automerge.merge.sparse.frame import active_parameters
+from automerge.merge.sparse.rows import ROWS
 from automerge.recipe import Recipe
 from automerge.report.licences import Licences
 from automerge.report.tables import gate_lines, markdown
@@ -21,7 +26,7 @@ A merge of {sources} over {base}, found by [automerge](https://pypi.org/project/
 | method | {method} |
 | base | {base} (`{base_digest}`) |
 {source_rows}
-| weights checksum | `{checksum}` |
+{sparse_rows}| weights checksum | `{checksum}` |
 | recipe | `{recipe_hash}`, in `recipe.json`; for mergekit in `mergekit_config.yml`, where it can express it |
 | mask seed | {seed} |
 
@@ -54,9 +59,10 @@ def model_card(
     verdict: Verdict | None,
     version: str,
     held: Licences,
+    frame: Frame,
 ) -> str:
     """The README.md of an export, with the hub's metadata. `label` is the candidate's, as the verdict names it; `held`
-    are the licences of base and sources."""
+    are the licences of base and sources, `frame` is the merge's."""
     return _TEMPLATE.format(
         metadata=_metadata(recipe, held),
         licences=_licences(held),
@@ -66,6 +72,7 @@ def model_card(
         base_digest=recipe.base.digest[:16],
         method=recipe.method,
         source_rows="\n".join(f"| source {ref.name} | `{ref.digest[:16]}` |" for ref in recipe.sources),
+        sparse_rows=_sparse_rows(recipe, frame),
         checksum=record.checksum,
         recipe_hash=recipe.hash[:16],
         seed=recipe.seed,
@@ -77,6 +84,21 @@ def model_card(
     )
 
 
+def _sparse_rows(recipe: Recipe, frame: Frame) -> str:
+    """What a mixture of experts is, in the card's table."""
+    mixture = recipe.mixture
+    if mixture is None:
+        return ""
+    total, active = sum(map(math.prod, frame.shapes.values())), active_parameters(frame, mixture)
+    lines = [
+        f"| experts | {', '.join(mixture.experts)}; a token passes {mixture.per_token} of them |",
+        *([f"| shared expert | {mixture.shared} |"] if mixture.shared else []),
+        f"| router | temperature {mixture.temperature:.4g}; its rows, `{ROWS}`, came of prompts |",
+        f"| parameters | {total:,} in all, {active:,} of them for a token |",
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def _metadata(recipe: Recipe, held: Licences) -> str:
     """Front matter. Models that lie in a folder have no address to name."""
     hub = [address for ref in (recipe.base, *recipe.sources) if (address := hub_id(ref.path))]
@@ -86,7 +108,7 @@ def _metadata(recipe: Recipe, held: Licences) -> str:
         license=held.merged or "other",
         license_name=None if held.merged else "see-below",
         pipeline_tag="text-generation",
-        tags=["merge", "automerge"],
+        tags=["merge", "moe", "automerge"] if recipe.mixture else ["merge", "automerge"],
     )
     return str(about.to_yaml())
 

@@ -18,6 +18,7 @@ from automerge.recipe import Recipe, parse_recipe
 from automerge.records import ItemResult
 from automerge.report import figures
 from automerge.report.radar import radar
+from automerge.report.tables import mixture_line
 from automerge.study.finals import last_verdict, pareto_front
 from automerge.study.folder import StudyFolder
 from automerge.study.records import Record, Row, study_rows
@@ -61,6 +62,7 @@ def page(study: optuna.Study, config: SearchConfig, folder: StudyFolder, command
         charts=_charts(study, config, rows, verdict, leading, judged, recipe),
         samples=_samples(config, folder, rows, leading),
         recipe=recipe,
+        mixture=mixture_line(recipe.mixture) if recipe and recipe.mixture else "",
         command=command,
         export=shlex.join(_export(folder, leading, verdict)) if leading else "",
     )

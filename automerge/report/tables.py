@@ -8,6 +8,7 @@ from rich.text import Text
 
 from automerge.gate.rules import GateResult
 from automerge.gate.verdict import Verdict
+from automerge.recipe import Mixture
 from automerge.records import Interval
 from automerge.study.records import Row
 
@@ -51,6 +52,13 @@ def trial_table(rows: Sequence[Row], skills: Sequence[str], *, title: str | None
             f"{record.seconds['total']:.1f}",
         )
     return table
+
+
+def mixture_line(mixture: Mixture) -> str:
+    """What a sparse model is made of, in one line."""
+    shared = f", {mixture.shared} for every token" if mixture.shared else ""
+    experts = ", ".join(mixture.experts)
+    return f"experts: {experts}; {mixture.per_token} a token{shared}; router temperature {mixture.temperature:.4g}"
 
 
 def stopped_text(row: Row) -> Text:

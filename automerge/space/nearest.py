@@ -12,7 +12,7 @@ def nearest(space: SearchSpace, recipe: Recipe) -> dict[str, float | str]:
     """A value for each name in `space.distributions`: the mean of what the recipe has in the cell's layers and
     modules, within the cell's bounds. Where the recipe says nothing of a parameter it is the method's default."""
     method = recipe.method if recipe.method in space.methods else next(iter(space.methods))
-    point: dict[str, float | str] = {**space.choice(method)}
+    point = space.choice(method)
     for axis in space.axes:
         if axis.bounds.range is None:
             continue

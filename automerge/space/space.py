@@ -1,7 +1,7 @@
 """The search space: what Optuna varies, and the recipe that a set of its values stands for.
 
 Of several methods the choice is one more parameter. Every parameter of each of them is suggested every time, so that
-all trials lie in one space; a recipe takes those of its own method.
+all trials lie in one space; a recipe takes those of its own method. What sparse models add is in sparse.py.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,8 +16,8 @@ from automerge.merge.models import Models
 from automerge.merge.registry import Method, Parameter, get_method
 from automerge.recipe import MODULES, Group, Recipe, Setting, Value, make_recipe
 from automerge.space.grid import ALL, Grid, make_grid
+from automerge.space.sparse import Params, SparseSpace
 
-Params = Mapping[str, float | str]  # Optuna's parameters of one point; METHOD's is a word
 METHOD = "method"  # the parameter that chooses, where there are several
 SHARED = ""  # stands for the source of a parameter that has one value for the whole merge, as lambda
 
@@ -56,6 +56,9 @@ class SearchSpace:
         }
         if len(self.methods) > 1:
             self.distributions[METHOD] = CategoricalDistribution(list(self.methods))
+        self.sparse = SparseSpace(config.mixture, models) if config.mixture else None
+        if self.sparse:
+            self.distributions.update(self.sparse.distributions)
         if not self.distributions:
             raise ConfigError("nothing to search: every parameter is fixed", where="parameters")
 
@@ -73,6 +76,7 @@ class SearchSpace:
             dtype=self.config.dtype or self.models.dtype,
             seed=self.config.seed,
             tokenizer=self.config.tokenizer,
+            mixture=self.sparse.mixture(params) if self.sparse else None,
         )
 
     def method_of(self, params: Params) -> Method:
@@ -84,21 +88,26 @@ class SearchSpace:
         method = next(method for method in self.methods.values() if parameter in _names(method))
         return method.parameter(parameter).default
 
-    def choice(self, method: str) -> dict[str, str]:
-        """The parameter that says so, where there are several methods."""
-        return {METHOD: method} if len(self.methods) > 1 else {}
+    def choice(self, method: str) -> dict[str, float | str]:
+        """What is no weight or rate of a point to begin at: the parameter that says the method, where there are
+        several; of sparse models the first."""
+        chosen: dict[str, float | str] = {METHOD: method} if len(self.methods) > 1 else {}
+        return chosen | (self.sparse.start() if self.sparse else {})
 
     def middle(self) -> dict[str, float | str]:
-        """The point half-way along every range, of the first method."""
+        """The point half-way along every range, of the first of what is no range."""
         return {
-            name: next(iter(self.methods)) if isinstance(d, CategoricalDistribution) else (d.low + d.high) / 2
+            name: d.choices[0] if isinstance(d, CategoricalDistribution) else (d.low + d.high) / 2
             for name, d in self.distributions.items()
         }
 
     def uniform(self, method: Method, values: Mapping[str, Value]) -> dict[str, float | str] | None:
         """The method's point where each parameter has one value in all layers and modules; None where that lies
-        outside. What only other methods have is at its default, within its range."""
-        params: dict[str, float | str] = {**self.choice(method.name)}
+        outside, as every dense merge does in a space of sparse ones. What only other methods have is at its default,
+        within its range."""
+        if self.sparse:
+            return None
+        params = self.choice(method.name)
         for axis in self.axes:
             value = values.get(axis.parameter, self.default(axis.parameter))
             number = value if isinstance(value, float | int) else value[axis.source]

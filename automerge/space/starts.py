@@ -30,7 +30,7 @@ def starts(space: SearchSpace, movement: Movement) -> dict[str, dict[str, float 
 
 
 def _point(space: SearchSpace, movement: Movement, drop: float, method: str) -> dict[str, float | str]:
-    point: dict[str, float | str] = {**space.choice(method)}
+    point = space.choice(method)
     for axis in space.axes:
         if axis.bounds.range is None:
             continue

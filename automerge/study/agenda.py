@@ -9,7 +9,8 @@ import optuna
 from optuna.trial import TrialState
 
 from automerge.space.baselines import Baseline
-from automerge.space.space import Params, SearchSpace
+from automerge.space.space import SearchSpace
+from automerge.space.sparse import Params
 from automerge.study.drivers import CLAIM, OWNER, Drivers
 from automerge.study.jobs import Job, label_of
 from automerge.study.records import study_rows

@@ -10,7 +10,8 @@ from automerge.errors import StudyError
 from automerge.merge.models import Models
 from automerge.recipe import parse_recipe
 from automerge.space.nearest import nearest
-from automerge.space.space import Params, SearchSpace
+from automerge.space.space import SearchSpace
+from automerge.space.sparse import Params
 from automerge.study.finals import candidates
 from automerge.study.folder import StudyFolder
 from automerge.study.records import study_rows

@@ -68,11 +68,12 @@ class Estimate:
 
 def estimate(plan: Plan, budget: int) -> Estimate:
     """The cost of `budget` trials and the verdict on this machine."""
-    shapes = plan.models.shapes
+    recipe = plan.space.recipe(plan.space.middle())
+    shapes = plan.models.frame(recipe).shapes
     weights = sum(math.prod(shape) for shape in shapes.values())
     largest = max(math.prod(shape) for shape in shapes.values())
     merge_bytes = 2 * (len(plan.models.sources) + 2) * 4 * largest
-    merge_seconds = _merge_seconds(plan, weights)
+    merge_seconds = _merge_seconds(Merge(recipe, plan.models), weights)
     speed = _operations_per_second()
     half_seconds = {
         half: merge_seconds + sum(_seconds(skill, half, weights, speed, plan) for skill in plan.skills.values())
@@ -121,13 +122,13 @@ def _residency(plan: Plan, sources: Mapping[str, int]) -> str:
     return choose_residency(plan.config.engine.residency, full, ranks)
 
 
-def _merge_seconds(plan: Plan, weights: int) -> float:
-    merge = Merge(plan.space.recipe(plan.space.middle()), plan.models)
-    name = max(plan.models.shapes, key=lambda n: math.prod(plan.models.shapes[n]) if "layers" in n else 0)
+def _merge_seconds(merge: Merge, weights: int) -> float:
+    shapes = {name: shape for name, shape in merge.shapes.items() if name not in merge.frame.as_is}
+    name = max(shapes, key=lambda n: math.prod(shapes[n]) if "layers" in n else 0)
     merge.merge_tensor(name)  # the first call pays for pages and caches
     start = time.perf_counter()
     merge.merge_tensor(name)
-    return (time.perf_counter() - start) * weights / math.prod(plan.models.shapes[name])
+    return (time.perf_counter() - start) * weights / math.prod(shapes[name])
 
 
 def _operations_per_second() -> float:

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import optuna
 
 from automerge.gate.statistics import Scores
 from automerge.gate.verdict import Verdict, judge
-from automerge.recipe import Recipe, Value, parse_recipe
+from automerge.recipe import Recipe, Value, parse_recipe, with_router
 from automerge.records import from_json
 from automerge.space.baselines import Baseline
 from automerge.space.space import SearchSpace
@@ -61,9 +62,10 @@ def prove(
         listen(Judgement(verdict))
         return verdict
     best = candidates(rows, space.config.verdict.candidates, space.config.objectives)
-    others = {row.label: _other_seeds(row, space.config.verdict.seeds) for row in best}
+    recipes = {row.label: with_router(_recipe(row), Path(space.models.router.path)) for row in best}
+    others = {label: _other_seeds(label, recipe, space.config.verdict.seeds) for label, recipe in recipes.items()}
     known = {row.label: row for row in rows if row.is_baseline}
-    proofs = [_Proof(row.label, _recipe(row), row) for row in best]
+    proofs = [_Proof(row.label, recipes[row.label], row) for row in best]
     proofs += [_Proof(b.name, b.recipe, known.get(b.name)) for b in baselines]
     asked = [*proofs, *(proof for own in others.values() for proof in own)]
     listen(Stage("proving", len(asked)))
@@ -97,13 +99,12 @@ def _recipe(row: Row) -> Recipe:
     return parse_recipe(row.record.recipe)
 
 
-def _other_seeds(row: Row, seeds: int) -> "list[_Proof]":
+def _other_seeds(label: str, recipe: Recipe, seeds: int) -> "list[_Proof]":
     """The same merge with the next mask seeds, so many in all with its own; none where nothing is dropped."""
-    recipe = _recipe(row)
     if not any(_drops(group.values.get("drop", 0.0)) for group in recipe.groups):
         return []
     return [
-        _Proof(f"{row.label}, mask seed {seed}", replace(recipe, seed=seed), None)
+        _Proof(f"{label}, mask seed {seed}", replace(recipe, seed=seed), None)
         for seed in range(recipe.seed + 1, recipe.seed + seeds)
     ]
 

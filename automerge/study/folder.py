@@ -12,14 +12,15 @@ from filelock import FileLock, Timeout
 
 from automerge.config import SearchConfig
 from automerge.errors import StudyBusy, StudyError
+from automerge.merge.sparse.rows import ROWS
 from automerge.recipe import ModelRef
 from automerge.study.made_with import made_with
 
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """`results/<study>/`: study.db (Optuna), answers.db (every prompt, answer and score), verdict.json, study.json, and
-    vllm.log where vLLM serves."""
+    """`results/<study>/`: study.db (Optuna), answers.db (every prompt, answer and score), verdict.json, study.json,
+    vllm.log where vLLM serves, and router_rows.st where sparse models are made."""
 
     path: Path
 
@@ -38,6 +39,10 @@ class StudyFolder:
     @property
     def engine_log(self) -> Path:
         return self.path / "vllm.log"
+
+    @property
+    def router(self) -> Path:
+        return self.path / ROWS
 
     @property
     def about(self) -> Path:

@@ -74,7 +74,7 @@ class Sampler:
             if isinstance(distribution, CategoricalDistribution):
                 trial.suggest_categorical(name, distribution.choices)
             else:
-                trial.suggest_float(name, distribution.low, distribution.high)
+                trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
         return trial
 
     def tell(self, trial: optuna.Trial, record: Record) -> None:

@@ -5,11 +5,11 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import optuna
 
-from automerge.config import SearchConfig
+from automerge.config import MixtureConfig, SearchConfig
 from automerge.engine.base import Engine
 from automerge.engine.share import Share
 from automerge.engine.start import chosen_engine, on_ray, start_engine
@@ -23,6 +23,10 @@ from automerge.gate.statistics import MIN_ITEMS
 from automerge.gate.verdict import Verdict
 from automerge.merge.models import Models, open_models
 from automerge.merge.movement import movement
+from automerge.merge.sparse.rows import rows_ref, write_rows
+from automerge.router.gates import gates
+from automerge.router.part import Part
+from automerge.router.prompts import wanted_of
 from automerge.space.baselines import baselines
 from automerge.space.space import SearchSpace
 from automerge.space.starts import starts
@@ -58,6 +62,7 @@ def make_plan(config: SearchConfig) -> Plan:
     if config.start_from:
         check_coarse(config.start_from, models)
     space = SearchSpace(config, models)
+    models.frame(space.recipe(space.middle()))  # tokenizers and experts that do not fit are found here
     skills = {name: prepare(skill, config.seed) for name, skill in loaded.items()}
     for name, skill in skills.items():
         _check_counts(name, skill)
@@ -104,6 +109,8 @@ def run_search(
         study = open_study(plan.config.name, url, objectives=max(len(plan.config.objectives), 1))
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
         folder.write_about(plan.config, [plan.models.base_ref, *plan.models.source_refs])
+        if plan.config.mixture is not None:
+            plan = _with_rows(plan, plan.config.mixture, folder, study, listen)
         with _benches(plan, folder, listen, start, study, workers, ray) as bench, drivers_of(study) as drivers:
             search = Search(study, plan.space, bench, listen, lambda: _starts(plan), drivers)
             search.run(budget)
@@ -111,6 +118,23 @@ def run_search(
                 verdict = prove(study, plan.space, search.baselines, bench, listen)
         write_verdict(folder, verdict)
     return verdict
+
+
+def _with_rows(plan: Plan, mixture: MixtureConfig, folder: StudyFolder, study: optuna.Study, listen: Listen) -> Plan:
+    """The plan with router rows, which are found at the study's first run and kept in its folder."""
+    if not folder.router.is_file():
+        base = next(found.recipe for found in baselines(plan.space) if found.name == "base")
+        config = plan.config
+        wanted = {
+            name: wanted_of(asked, config.folder, config.seed, plan.skills) for name, asked in mixture.experts.items()
+        }
+        listen(Note(f"router: asking the base, {mixture.gate_mode}"))
+        rows = gates(Part(config.base, base, plan.models), list(wanted.values()), mixture.gate_mode, config.seed)
+        write_rows(folder.router, {name: rows[:, number] for number, name in enumerate(wanted)})
+    router = rows_ref(folder.router)
+    hold_identity(study, {"router.rows": router.digest})
+    models = replace(plan.models, router=router)
+    return replace(plan, models=models, space=SearchSpace(plan.config, models))
 
 
 def _starts(plan: Plan) -> Points:

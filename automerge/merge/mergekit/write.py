@@ -31,6 +31,8 @@ RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 def to_mergekit(recipe: Recipe, models: Models) -> str:
     """The text of a config for mergekit-yaml. Raises ConfigError naming what mergekit cannot express."""
     check_recipe(recipe)
+    if recipe.mixture is not None:
+        raise ConfigError("mergekit-yaml makes no mixture of experts", hint="recipe.json says it all.")
     return _head(recipe) + _dumped(_Writer(recipe, models).config())
 
 

@@ -201,6 +201,15 @@ FAMILIES = (
 )
 
 
+def sparse_config(family: Family, dense: Mapping[str, Any], experts: int, per_token: int, shared: int) -> Config:
+    """The sparse model's config.json, from the dense one's: with its kind's defaults where it says nothing."""
+    from transformers import AutoConfig  # seconds to import
+
+    whole = {**AutoConfig.for_model(**dense).to_dict(), **dense}
+    kind = {"architectures": [family.architecture], "model_type": family.model_type}
+    return {**kind, **family.config(whole, experts, per_token, shared)}
+
+
 def choose_family(asked: str | None, model_type: str, shared: int, gated: bool, where: str) -> Family:
     """The family asked for; else the first that takes a base of this type and its `shared` experts, `gated` by prompts
     or not. Raises ConfigError where none does, saying why each does not."""

@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from automerge.errors import MergeError
 from automerge.merge.layout import place_of
-from automerge.moe.experts import Part
+from automerge.router.part import Part
 
 Tell = Callable[[int, int], None]
 BATCH_TOKENS = 8192  # padding among them, that go through the base at a time
