@@ -11,7 +11,7 @@ search: .venv/.ready
 	$(BIN)/automerge search --budget $(BUDGET)
 
 test: .venv/.ready-test .venv/.ready-vllm .venv-mergekit/.ready lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
 
 # The long versions: the real LLM, whole zoo searches, many kills.
 test-full: .venv/.ready-test .venv/.ready-vllm .venv-mergekit/.ready lint smollm2
