@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from automerge.engine.transformers import TransformersEngine
 from automerge.errors import EngineError, MergeError, SkillError
 from automerge.export.checkpoint import write_checkpoint
 from automerge.merge import Merge, Models, open_models
-from automerge.recipe import Group, Recipe, make_recipe
+from automerge.merge.sparse.rows import rows_ref, write_rows
+from automerge.recipe import Group, Mixture, Recipe, make_recipe
 from automerge.records import Prompt, Sampling
 from tests.merge.helpers import edit_json, recipe_of
 from tests.peers.pico import MIXTURES, pico_base, pico_fine_tune
@@ -433,3 +435,32 @@ def test_experts_are_merged_into_where_they_are_stacked(architecture: str, tmp_p
     held = dict(engine._model.named_parameters())
     for name, parameter in shipped.named_parameters():
         assert torch.equal(parameter, held[name]), name
+
+
+def test_dense_and_sparse_models_by_turns(models: Models, tmp_path: Path) -> None:
+    """A mixture is served as its export is; another of the same shape goes into the same module; and back."""
+    names = ["full", "talker", "adapter"]
+    generator = torch.Generator().manual_seed(0)
+    write_rows(tmp_path / "rows.st", {name: torch.randn(models.n_layers, 32, generator=generator) for name in names})
+    dense = recipe(models)
+    engine = TransformersEngine(models, EngineConfig(device="cpu"))
+    prompts = [engine.encode(text) for text in TEXTS]
+    module_before: object = None
+    engine.apply(dense)
+    first = engine.loglikelihood(prompts, TAILS)
+    for experts, temperature in ((("full", "adapter"), 0.5), (("adapter", "talker"), 2.0)):
+        mixture = Mixture("mixtral", experts, 1, rows_ref(tmp_path / "rows.st"), temperature)
+        sparse = replace(dense, mixture=mixture)
+        applied = engine.apply(sparse)
+        assert module_before in (None, engine._model)
+        module_before = engine._model
+        out = tmp_path / experts[0]
+        write_checkpoint(sparse, models, out, expected_checksum=applied.checksum)
+        alone = TransformersEngine(open_models(str(out), {"itself": str(out)}), EngineConfig(device="cpu"))
+        alone.apply(recipe_of(alone._models, "linear", {"weight": {"itself": 1.0}}))
+        found, wanted = (one.loglikelihood(prompts, TAILS) for one in (engine, alone))
+        for ours, theirs in zip(found, wanted, strict=True):
+            assert ours.token_logprobs == pytest.approx(theirs.token_logprobs, abs=1e-4)
+        assert found != first
+    engine.apply(dense)
+    assert engine.loglikelihood(prompts, TAILS) == first

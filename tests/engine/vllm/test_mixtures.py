@@ -1,12 +1,20 @@
-"""Mixtures that were put together here are served by a real vLLM: its log-probabilities are transformers'."""
+"""Mixtures that were put together here are served by a real vLLM: its log-probabilities are transformers'.
+
+Those of one shape are merged into the engine that stands, experts, router and all.
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from automerge.engine.vllm import VllmEngine
+from automerge.export.checkpoint import write_checkpoint
 from automerge.merge import open_models
+from automerge.merge.sparse.rows import rows_ref, write_rows
+from automerge.recipe import Mixture
 from automerge.records import Sampling
 from tests.engine.vllm.test_architectures import WIDE, mean_apart
 from tests.engine.vllm.test_weights import BOUNDS, TEXTS
@@ -36,4 +44,34 @@ def test_vllm_serves_a_mixture(dense: str, kind: str, take: Callable[..., VllmEn
     assert mean_apart(engine, tmp_path / "out") < BOUNDS["float32"]
     answers = engine.generate([engine.encode(text) for text in TEXTS], Sampling(max_tokens=8))
     assert len(answers) == len(TEXTS) and any(answer.text for answer in answers)
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("dense", "kind"),
+    [("mistral", "mixtral"), pytest.param("qwen3", "qwen3_moe", marks=pytest.mark.full)],
+)
+def test_mixtures_of_one_shape_go_into_the_engine_that_stands(
+    dense: str, kind: str, take: Callable[..., VllmEngine], tmp_path: Path
+) -> None:
+    base = pico_base(tmp_path / "base", dense, WIDE)
+    names = ("one", "two", "three")
+    tuned = {name: str(pico_fine_tune(base, tmp_path / name, seed, 2.0)) for seed, name in enumerate(names)}
+    models = open_models(str(base), tuned)
+    generator = torch.Generator().manual_seed(0)
+    width = int(models.config["hidden_size"])
+    write_rows(tmp_path / "rows.st", {n: torch.randn(models.n_layers, width, generator=generator) for n in names})
+    engine = take(models, "float32")
+    starts: list[object] = []
+    for number, (experts, temperature) in enumerate(
+        [(("one", "two"), 1.0), (("three", "one"), 0.2), (("two", "two"), 3.0), (("one", "two"), 1.0)]
+    ):
+        mixture = Mixture(kind, experts, 1, rows_ref(tmp_path / "rows.st"), temperature)
+        recipe = replace(recipe_of(models, "task_arithmetic", dtype="float32"), mixture=mixture)
+        applied = engine.apply(recipe)
+        starts.append(engine._child)
+        out = tmp_path / str(number)
+        write_checkpoint(recipe, models, out, expected_checksum=applied.checksum)
+        assert mean_apart(engine, out) < BOUNDS["float32"]
+    assert len(set(map(id, starts))) == 1
     engine.close()
