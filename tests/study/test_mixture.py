@@ -122,7 +122,7 @@ def test_it_is_searched_proven_and_exported(config: Path, tmp_path: Path) -> Non
 def test_another_router_is_another_study(config: Path, tmp_path: Path) -> None:
     searched(config, tmp_path / "out", 0)
     for change in ({"temperature": 1.0}, {"gate_mode": "cheap_embed"}):
-        with pytest.raises(StudyMismatch, match="config.mixture"):
+        with pytest.raises(StudyMismatch, match=r"config\.mixture"):
             searched(changed(config, **change), tmp_path / "out", 0)
     (tmp_path / "out" / "router_rows.st").unlink()
     searched(config, tmp_path / "out", 0)  # found again, the same
