@@ -1,6 +1,7 @@
 """The screen while a search runs: a live one for a terminal, plain lines for everything else."""
 
 import time
+from statistics import median
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -18,6 +19,8 @@ from automerge.study.records import Row
 from automerge.study.session import Plan
 
 RECENT = 10  # proposals shown below the baselines
+PACE = 25  # candidates whose median time is the pace: a start of the engine, or a few stopped early, do not sway it
+ENOUGH = 5  # proposals from which on baselines, which are asked everything, say nothing of the pace
 
 
 class Screen(Protocol):
@@ -40,6 +43,7 @@ class _State:
         self.note = ""
         self.now: dict[str, str] = {}  # by candidate, how far each is that is being asked
         self.trials, self.seconds = 0, 0.0
+        self.took: list[tuple[float, bool]] = []  # seconds a candidate, and whether it was a baseline
         self.stage_started = time.monotonic()
 
     def take(self, event: Event) -> None:
@@ -57,6 +61,8 @@ class _State:
         elif isinstance(event, Ended):
             self.trials, self.seconds = event.spent_trials, event.spent_seconds
             self.rows.append(event.row)
+            if event.row.record and not event.restored:
+                self.took.append((event.row.record.seconds.get("total", 0.0), event.row.is_baseline))
             self.now.pop(event.row.label, None)
 
     @property
@@ -76,15 +82,21 @@ class _State:
 
     @property
     def left(self) -> str:
-        """Time left in the stage, from the pace so far."""
+        """Time left in the stage."""
+        seconds: float | None = (self.budget.seconds or 0.0) - self.seconds
         if self.stage == "proving":
             pace = (time.monotonic() - self.stage_started) / max(self.begun - 1, 1)
             seconds = pace * (self.total - self.begun + 1) if self.begun > 1 else None
         elif self.budget.trials is not None:
-            seconds = self.seconds / self.trials * (self.budget.trials - self.trials) if self.trials else None
-        else:
-            seconds = (self.budget.seconds or 0.0) - self.seconds
+            known = self._pace()
+            seconds = None if known is None else known * (self.budget.trials - self.trials)
         return "…" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+    def _pace(self) -> float | None:
+        """Seconds from one candidate's end to the next one's, as they were of late."""
+        proposals = [seconds for seconds, baseline in self.took if not baseline]
+        known = proposals if len(proposals) >= ENOUGH else [seconds for seconds, _ in self.took]
+        return median(known[-PACE:]) / self.workers if known else None
 
 
 class LiveScreen:
