@@ -65,8 +65,12 @@ class ProbedHost(Host):
         save_file(weights, path)
 
     def start_plain(self, folder: str, arguments: dict[str, Any]) -> None:
-        """vLLM on a checkpoint, as anybody would start it."""
+        """vLLM on a checkpoint, as anybody would start it. transformers 5 has no config of DeepSeek's first generation,
+        whose code vLLM has; it is Llama's, and what the file says beside."""
+        from transformers import AutoConfig, LlamaConfig
         from vllm import LLM
+
+        AutoConfig.register("deepseek", type("DeepseekConfig", (LlamaConfig,), {"model_type": "deepseek"}))
 
         self._llm = LLM(model=folder, disable_log_stats=True, **arguments)
 

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
+from automerge.engine.child import Child
 from automerge.engine.vllm import VllmEngine
 from automerge.export.checkpoint import write_checkpoint
 from automerge.merge import open_models
 from automerge.merge.sparse.rows import rows_ref, write_rows
 from automerge.recipe import Mixture
 from automerge.records import Sampling
+from tests.engine.vllm.conftest import ARGUMENTS
 from tests.engine.vllm.test_architectures import WIDE, mean_apart
 from tests.engine.vllm.test_weights import BOUNDS, TEXTS
 from tests.merge.helpers import recipe_of
@@ -75,3 +78,23 @@ def test_mixtures_of_one_shape_go_into_the_engine_that_stands(
         assert mean_apart(engine, out) < BOUNDS["float32"]
     assert len(set(map(id, starts))) == 1
     engine.close()
+
+
+@pytest.mark.parametrize("shared", [0, 1])
+def test_vllms_deepseek_computes_what_the_dense_model_computes(
+    shared: int, plain: Callable[..., Child], tmp_path: Path
+) -> None:
+    """transformers 5 has no code of it; vLLM's is given equal experts, and a shared one that adds nothing."""
+    base = pico_base(tmp_path / "base", "llama", WIDE)
+    more = [{"source_model": str(base), "residual_scale": 0.0}] * shared
+    config = described(base, [base] * 3, architecture="deepseek", shared_experts=more, dtype="float32")
+    written(config, tmp_path / "out")
+    child = plain(tmp_path / "out", **ARGUMENTS, dtype="float32")
+    rows = [[1, 5, 9, 30, 44, 7, 8], [1, 20, 21, 22, 23, 24]]
+    found = child.call("score", rows, [len(row) - 1 for row in rows], seconds=300)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    for row, (values, _) in zip(rows, found, strict=True):
+        with torch.inference_mode():
+            logprobs = model(torch.tensor([row])).logits[0].log_softmax(-1)
+        wanted = [float(logprobs[place, token]) for place, token in enumerate(row[1:])]
+        assert values == pytest.approx(wanted, abs=BOUNDS["float32"])
