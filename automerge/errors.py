@@ -12,10 +12,12 @@
     │   └── StudyBusy         another process is driving the study
     └── ExportError           the merged checkpoint could not be written or verified
 
-A message says what was expected and what came. `where` names the file, key or tensor; `hint` says what to do.
+A message says what was expected and what came. `where` names the file, key or tensor; `hint` says what to do; `page` is
+the page of docs/ that says more.
 """
 
 import re
+from pathlib import Path
 
 # What a stranger's file holds is quoted; a message stays one screen all the same. A path is shorter than this.
 _LONG = re.compile(r"\S{1000,}")
@@ -25,8 +27,17 @@ def _shortened(text: str) -> str:
     return _LONG.sub(lambda word: f"{word[0][:100]}… ({len(word[0])} characters)", text)
 
 
+def find_page(name: str) -> Path | None:
+    """A page of docs/, of the installed package or of its repository."""
+    package = Path(__file__).parent
+    pages = [package / "shipped" / "docs" / name, package.parent / "docs" / name]
+    return next((page for page in pages if name and page.is_file()), None)
+
+
 class AutomergeError(Exception):
     """The root of the tree. Printed as one screen by the command line, without a traceback."""
+
+    page = ""
 
     def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
@@ -42,17 +53,25 @@ class AutomergeError(Exception):
 class ConfigError(AutomergeError):
     """A search space, skill or recipe file says something it may not."""
 
+    page = "search-spaces.md"
+
 
 class SourceError(AutomergeError):
     """A checkpoint or adapter cannot be read, or does not fit its base."""
+
+    page = "merge.md"
 
 
 class MergeError(AutomergeError):
     """A merge went wrong: values that are not finite, a checksum that differs."""
 
+    page = "merge.md"
+
 
 class EngineError(AutomergeError):
     """The engine cannot serve this model or these prompts."""
+
+    page = "engine.md"
 
 
 class EngineLost(EngineError):
@@ -62,9 +81,13 @@ class EngineLost(EngineError):
 class SkillError(AutomergeError):
     """Items, template or scorer of a skill are unusable."""
 
+    page = "skills.md"
+
 
 class StudyError(AutomergeError):
     """A study cannot be opened or continued."""
+
+    page = "study.md"
 
 
 class StudyMismatch(StudyError):
@@ -81,3 +104,5 @@ class StudyBusy(StudyError):
 
 class ExportError(AutomergeError):
     """The merged checkpoint could not be written or verified."""
+
+    page = "reading-a-report.md"

@@ -121,6 +121,8 @@ def test_the_wheel_has_the_files_and_finds_them(tmp_path: Path) -> None:
     for kind in ("search_spaces", "evals"):
         wanted = {f"automerge/shipped/{kind}/{path.name}" for path in (ROOT / kind).glob("*.yaml")}
         assert wanted and wanted <= names
+    pages = {f"automerge/shipped/docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages and pages <= names
     assert {f"automerge/{p.relative_to(ROOT / 'automerge')}" for p in (ROOT / "automerge").rglob("*.py")} <= names
     assert not any(name.startswith(("tests/", "docs/", "results/")) for name in names)
 
@@ -129,6 +131,7 @@ def test_the_wheel_has_the_files_and_finds_them(tmp_path: Path) -> None:
         "from automerge.config import find_shipped, load_search\n"
         "print(find_shipped('search_spaces', 'zoo')); print(find_shipped('evals', 'gsm8k'))\n"
         "print(load_search('zoo').name)\n"
+        "from automerge.errors import SkillError, find_page; print(find_page(SkillError.page))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -139,7 +142,8 @@ def test_the_wheel_has_the_files_and_finds_them(tmp_path: Path) -> None:
         check=True,
     )
     shipped = tmp_path / "unpacked" / "automerge" / "shipped"
-    assert done.stdout.split() == [str(shipped / "search_spaces/zoo.yaml"), str(shipped / "evals/gsm8k.yaml"), "zoo"]
+    found = [str(shipped / "search_spaces/zoo.yaml"), str(shipped / "evals/gsm8k.yaml"), "zoo"]
+    assert done.stdout.split() == [*found, str(shipped / "docs/skills.md")]
 
 
 @pytest.mark.parametrize("command", ["merge", "trials"])

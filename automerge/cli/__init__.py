@@ -7,7 +7,8 @@ import importlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -15,47 +16,65 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from automerge.errors import AutomergeError
+from automerge.errors import AutomergeError, find_page
 
 INTERRUPTED = 130
 # ClickException, of click or, from typer 0.29 on, of the copy that typer carries and does not export.
 _USAGE: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
-COMMANDS = {  # name → file and function
-    "init": ("init", "init"),
-    "search": ("search", "search"),
-    "check": ("check", "check"),
-    "trials": ("trials", "trials"),
-    "show": ("show", "show"),
-    "export": ("export", "export"),
-    "verify": ("verify", "verify"),
-    "eval": ("evaluate", "evaluate_models"),
-    "compare": ("compare", "compare"),
-    "gate": ("gate", "gate"),
-    "reweigh": ("reweigh", "reweigh"),
-    "report": ("report", "report"),
-    "dashboard": ("dashboard", "dashboard"),
-    "score": ("score", "score"),
-    "merge": ("merge", "merge"),
-    "moe": ("moe", "moe"),
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: where it is, and the line that stands for it in the list of them."""
+
+    file: str
+    function: str
+    about: str
+
+
+COMMANDS = {
+    "init": Command("init", "init", "Inspect models, write a config for them."),
+    "check": Command("check", "check", "Find a config's mistakes; say what a search will cost."),
+    "search": Command("search", "search", "Search for the best merge and prove it."),
+    "trials": Command("trials", "trials", "List what a study has tried."),
+    "show": Command("show", "show", "Show one trial: recipe, scores, answers."),
+    "report": Command("report", "report", "Write a study as one HTML page."),
+    "dashboard": Command("dashboard", "dashboard", "Serve optuna-dashboard on a study."),
+    "reweigh": Command("reweigh", "reweigh", "Rank a study by other weights of its skills."),
+    "export": Command("export", "export", "Write the merge as a checkpoint, or push it to the hub."),
+    "verify": Command("verify", "verify", "Check that an export is what its recipe gives."),
+    "eval": Command("evaluate", "evaluate_models", "Score models on skills, or on mt_bench."),
+    "compare": Command("compare", "compare", "Compare models item by item, with intervals."),
+    "gate": Command("gate", "gate", "Hold a model to another: exit 0, or 3 for no."),
+    "score": Command("score", "score", "Score answers that were made elsewhere."),
+    "merge": Command("merge", "merge", "Merge by a recipe or mergekit's YAML."),
+    "moe": Command("moe", "moe", "Make models the experts of one sparse model."),
 }
 
 
 def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The command line with these subcommands."""
+    """The command line with these subcommands; the others are named only."""
     app = typer.Typer(
         name="automerge",
         help="Finds merges of fine-tuned language models by search, fenced by gates, proven on held-out items.",
+        epilog="Begin with `automerge search`, which needs nothing; with models of your own, `automerge init MODEL…`.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         callback=_main,
     )
-    for name in names:
-        file, function = COMMANDS[name]
-        app.command(name)(getattr(importlib.import_module(f"automerge.cli.{file}"), function))
+    wanted = set(names)
+    for name, command in COMMANDS.items():
+        found: Callable[..., Any] = _named_only
+        if name in wanted:
+            found = getattr(importlib.import_module(f"automerge.cli.{command.file}"), command.function)
+        app.command(name, short_help=command.about)(found)
     return app
+
+
+def _named_only() -> None:
+    """Stands for a command that is not asked for."""
 
 
 def _version(asked: bool) -> None:
@@ -75,7 +94,7 @@ def main() -> None:
     """Runs the command line. Known errors become one screen on stderr; a traceback comes with --debug only."""
     try:
         asked = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-        app = make_app([asked] if asked in COMMANDS else COMMANDS)
+        app = make_app([asked] if asked in COMMANDS else ())
         code = app(standalone_mode=False)
     except _USAGE as error:
         error.show()
@@ -99,6 +118,8 @@ def _print_error(error: Exception) -> None:
             text = Text(f"{error.where}\n", style="bold") + text
         if error.hint:
             text.append(f"\n\n{error.hint}", style="cyan")
+        if (page := find_page(error.page)) is not None:
+            text.append("\n\nMore: ", style="dim").append(f"docs/{error.page}", style=f"dim link file://{page}")
         console.print(Panel(text, title=type(error).__name__, title_align="left", border_style="red"))
     else:
         text = Text(
