@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from automerge import errors
 from automerge.config import EngineConfig, SamplerConfig, SearchConfig, VerdictConfig, find_shipped, validate
 from automerge.evals import Skill, scorers
 from automerge.evals.scorers.instructions import KINDS as KINDS_OF_INSTRUCTIONS
@@ -99,6 +100,13 @@ def test_the_pages_tables_have_every_method_parameter_and_scorer() -> None:
     assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == KINDS
     assert scorers.names() == sorted(KINDS)
     assert set(KINDS_OF_INSTRUCTIONS) <= set(re.findall(r"`([a-z_]+)`", skills))
+
+
+def test_every_error_names_a_page_that_is_there() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert len(kinds) > 8
+    for kind in kinds:
+        assert kind is errors.AutomergeError or errors.find_page(kind.page), kind
 
 
 @pytest.mark.parametrize("kind", ["search_spaces", "evals"])

@@ -220,7 +220,8 @@ def test_verify_names_what_differs(promoted: Study, automerge: Command) -> None:
     weights.write_bytes(weights.read_bytes()[:-2] + b"\0\1")
     done = automerge("verify", "merged")
     assert done.code == 1 and "provenance.json records checksum" in done.message
-    assert automerge("verify", "merged", "--model", "base").message.endswith("expected NAME=PATH, got 'base'")
+    wrong = automerge("verify", "merged", "--model", "base").message
+    assert "expected NAME=PATH, got 'base'" in wrong and wrong.endswith("More: docs/search-spaces.md")
 
 
 def test_export_of_any_trial_or_baseline(rejected: Study, automerge: Command) -> None:
