@@ -75,10 +75,10 @@ def run_jobs(
                 held = None
             if not running:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job = running.pop(future)
-                future.result()
-                finish(job)
+            ended = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
+            job = running.pop(ended)  # one at a time: its engine gets the next job before others are finished
+            ended.result()
+            finish(job)
     except BaseException:
         halt()
         raise

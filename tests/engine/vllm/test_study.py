@@ -94,3 +94,15 @@ def test_no_process_is_left(world: Path, tmp_path: Path, number: signal.Signals)
     process.send_signal(number)
     assert process.wait(TIMEOUT) == (130 if number == signal.SIGINT else -signal.SIGKILL)
     assert gone(host)
+
+
+@pytest.mark.full
+def test_two_workers_share_the_machine(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run("search", world, "--budget", BUDGET, "--workers", 2, "--out", out, cwd=world.parent, **MORE)
+    assert done.code in (0, 3), done.err
+    rows = study_rows(open_study("world", StudyFolder(out).storage))
+    assert len(rows) == BUDGET and all(row.state == "complete" for row in rows)
+    assert len({row.record.checksum for row in rows if row.record}) == len(rows)
+    for index in range(2):
+        assert "init engine" in (out / f"vllm.{index}.log").read_text()
