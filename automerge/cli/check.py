@@ -16,6 +16,7 @@ from automerge.engine.start import chosen_engine
 from automerge.moe import open_mixture
 from automerge.moe.config import is_moe, read_moe
 from automerge.report.tables import plain_table
+from automerge.space.sparse import SparseSpace
 from automerge.study.estimate import Estimate, estimate
 from automerge.study.session import Plan, make_plan
 
@@ -93,9 +94,35 @@ def _as_json(plan: Plan, cost: Estimate) -> dict[str, object]:
             for name, skill in plan.skills.items()
         },
         "engine": dict(zip(("name", "why"), chosen_engine(plan.config.engine), strict=True)),
+        **({"mixture": _mixture(plan.space.sparse)} if plan.space.sparse else {}),
         "notes": _notes(plan),
         "estimate": asdict(cost),
     }
+
+
+def _mixture(sparse: SparseSpace) -> dict[str, object]:
+    """What the sparse models will be."""
+    config = sparse.config
+    return {
+        "architecture": sparse.family.architecture,
+        "experts": config.choices,
+        "shared_expert": config.shared_expert,
+        "num_experts": config.sizes,
+        "experts_per_token": config.per_token,
+        "sets": len(sparse.sets),
+        "gate_mode": config.gate_mode,
+    }
+
+
+def _print_mixture(console: Console, sparse: SparseSpace) -> None:
+    told = _mixture(sparse)
+    sizes, per_token = (" or ".join(map(str, each)) for each in (sparse.config.sizes, sparse.config.per_token))
+    shared = f", {told['shared_expert']} for every token" if told["shared_expert"] else ""
+    console.print(
+        f"{told['architecture']}: {sizes} experts of {', '.join(sparse.config.choices)} ({told['sets']} sets), "
+        f"{per_token} a token{shared}; router: {told['gate_mode']}. The baselines are dense.",
+        highlight=False,
+    )
 
 
 def _notes(plan: Plan) -> list[str]:
@@ -117,6 +144,8 @@ def _print(plan: Plan, cost: Estimate, budget: int) -> None:
         f"dtype {plan.config.engine.dtype}",
         highlight=False,
     )
+    if plan.space.sparse:
+        _print_mixture(console, plan.space.sparse)
     for note in _notes(plan):
         console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False)
     items = plain_table("skills")

@@ -341,6 +341,18 @@ def test_check(config: Path, automerge: Command) -> None:
     assert not Path("results").exists()
 
 
+def test_check_of_mixtures(config: Path, automerge: Command) -> None:
+    dense = automerge("check", config, "--json").json["estimate"]["memory_bytes"]
+    experts = {name: {"positive_prompts": [f"a prompt for {name}"]} for name in ("math", "coding", "writing")}
+    mixture = {"experts": experts, "num_experts": [2, 3], "experts_per_token": 1}
+    config.write_text(config.read_text() + f"mixture: {json.dumps(mixture)}\n")
+    told = " ".join(automerge("check", config).out.split())
+    assert "MixtralForCausalLM: 2 or 3 experts of math, coding, writing (4 sets), 1 a token; router: hidden" in told
+    found = automerge("check", config, "--json").json
+    assert found["mixture"]["sets"] == 4 and found["parameters"] == 4
+    assert found["estimate"]["memory_bytes"] > dense
+
+
 def test_check_json(config: Path, automerge: Command) -> None:
     found = automerge("check", config, "--budget", 30, "--json").json
     assert (found["study"], found["method"], found["parameters"], found["layers"]) == ("world", "task_arithmetic", 3, 2)
