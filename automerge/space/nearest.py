@@ -13,6 +13,8 @@ def nearest(space: SearchSpace, recipe: Recipe) -> dict[str, float | str]:
     modules, within the cell's bounds. Where the recipe says nothing of a parameter it is the method's default."""
     method = recipe.method if recipe.method in space.methods else next(iter(space.methods))
     point = space.choice(method)
+    if space.sparse and recipe.mixture:
+        point |= space.sparse.nearest(recipe.mixture)
     for axis in space.axes:
         if axis.bounds.range is None:
             continue

@@ -44,6 +44,19 @@ class SparseSpace:
             point[TEMPERATURE] = min(max(1.0, low), high)
         return point
 
+    def nearest(self, mixture: Mixture) -> dict[str, float | str]:
+        """As `start`, with what this space can have of a mixture that was found elsewhere."""
+        point = self.start()
+        same = [chosen for chosen in self.sets if set(chosen.split(JOINT)) == set(mixture.experts)]
+        if EXPERTS in point and same:
+            point[EXPERTS] = same[0]
+        if PER_TOKEN in point and mixture.per_token in self.config.per_token:
+            point[PER_TOKEN] = str(mixture.per_token)
+        if self.config.temperature.range is not None:
+            low, high = self.config.temperature.range
+            point[TEMPERATURE] = min(max(mixture.temperature, low), high)
+        return point
+
     def mixture(self, params: Params) -> Mixture:
         """That of one point."""
         fixed = self.config.temperature.value

@@ -44,7 +44,12 @@ def test_a_points_mixture(family: Models) -> None:
     assert (recipe.mixture.experts, recipe.mixture.per_token, recipe.mixture.temperature) == (("code", "base"), 2, 0.25)
     again = nearest(space, recipe)
     assert set(again) == set(space.distributions)
-    assert again["experts"] == "math+code" and again["temperature"] == 1.0  # where every search begins
+    assert {name: again[name] for name in point} == point
+    sharper = sparse(family, num_experts=3, experts_per_token=[1, 3], temperature=[1, 4])
+    near = nearest(sharper, recipe)  # has no two experts, nor two a token, nor so low a temperature
+    assert (near["experts"], near["experts_per_token"], near["temperature"]) == ("math+code+writing", "1", 1.0)
+    dense = nearest(space, space_of(family).recipe(space_of(family).middle()))
+    assert dense["experts"] == "math+code" and dense["temperature"] == 1.0  # where every search begins
 
 
 def test_a_temperature_begins_within_its_range(family: Models) -> None:
