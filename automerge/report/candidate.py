@@ -6,6 +6,7 @@ from automerge import __version__
 from automerge.export.checkpoint import write_checkpoint
 from automerge.gate.verdict import Verdict
 from automerge.merge.models import models_of
+from automerge.merge.sparse.frame import parameters
 from automerge.recipe import parse_recipe, with_router
 from automerge.records import Applied
 from automerge.report.card import model_card
@@ -23,7 +24,8 @@ def write_candidate(out: Path, label: str, record: Record, verdict: Verdict | No
         recipe.base.name: models.base.folder,
         **{ref.name: models.sources[ref.name].folder for ref in recipe.sources},
     }
-    card = model_card(out.name, label, recipe, record, verdict, __version__, licences(folders), models.frame(recipe))
+    sizes = parameters(models.frame(recipe), recipe.mixture) if recipe.mixture else None
+    card = model_card(out.name, label, recipe, record, verdict, __version__, licences(folders), sizes)
     return write_checkpoint(
         recipe,
         models,

@@ -1,13 +1,9 @@
 """The model card of an exported merge: what was merged, how it was found, what was proven."""
 
-import math
-
 from huggingface_hub import ModelCardData
 
 from automerge.gate.verdict import Verdict
-from automerge.merge.frame import Frame
 from automerge.merge.sources.locate import hub_id
-from automerge.merge.sparse.frame import active_parameters
 from automerge.merge.sparse.rows import ROWS
 from automerge.recipe import Recipe
 from automerge.report.licences import Licences
@@ -59,10 +55,10 @@ def model_card(
     verdict: Verdict | None,
     version: str,
     held: Licences,
-    frame: Frame,
+    parameters: tuple[int, int] | None = None,
 ) -> str:
     """The README.md of an export, with the hub's metadata. `label` is the candidate's, as the verdict names it; `held`
-    are the licences of base and sources, `frame` is the merge's."""
+    are the licences of base and sources; `parameters` are a mixture's, in all and for a token."""
     return _TEMPLATE.format(
         metadata=_metadata(recipe, held),
         licences=_licences(held),
@@ -72,7 +68,7 @@ def model_card(
         base_digest=recipe.base.digest[:16],
         method=recipe.method,
         source_rows="\n".join(f"| source {ref.name} | `{ref.digest[:16]}` |" for ref in recipe.sources),
-        sparse_rows=_sparse_rows(recipe, frame),
+        sparse_rows=_sparse_rows(recipe, parameters),
         checksum=record.checksum,
         recipe_hash=recipe.hash[:16],
         seed=recipe.seed,
@@ -84,12 +80,12 @@ def model_card(
     )
 
 
-def _sparse_rows(recipe: Recipe, frame: Frame) -> str:
+def _sparse_rows(recipe: Recipe, parameters: tuple[int, int] | None) -> str:
     """What a mixture of experts is, in the card's table."""
     mixture = recipe.mixture
-    if mixture is None:
+    if mixture is None or parameters is None:
         return ""
-    total, active = sum(map(math.prod, frame.shapes.values())), active_parameters(frame, mixture)
+    total, active = parameters
     lines = [
         f"| experts | {', '.join(mixture.experts)}; a token passes {mixture.per_token} of them |",
         *([f"| shared expert | {mixture.shared} |"] if mixture.shared else []),

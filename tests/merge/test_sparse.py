@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from automerge.errors import AutomergeError, ConfigError, SourceError
 from automerge.merge import Merge, Models, open_models
 from automerge.merge.checksum import TensorSum
-from automerge.merge.sparse.frame import active_parameters
+from automerge.merge.sparse.frame import parameters
 from automerge.merge.sparse.rows import rows_ref, write_rows
 from automerge.recipe import Mixture, ModelRef, Recipe, parse_recipe, with_router
 from tests.merge.helpers import recipe_of
@@ -98,7 +98,7 @@ def test_each_tensor_is_that_of_the_model_it_comes_from(
     assert frame.config["model_type"] == kind and {name: tuple(t.shape) for name, t in wanted.items()} == frame.shapes
     expert = sum(math.prod(shape) for name, shape in models.shapes.items() if ".mlp." in name)
     total = sum(tensor.numel() for tensor in wanted.values())
-    assert recipe.mixture and active_parameters(frame, recipe.mixture) == total - 2 * expert
+    assert recipe.mixture and parameters(frame, recipe.mixture) == (total, total - 2 * expert)
 
 
 def test_a_llama_as_qwen2_moe_gets_the_biases_it_lacks(pico: Pico, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A proposal that was begun is completed as it would have been, wherever in it the process died."""
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -37,12 +38,12 @@ def test_a_proposal_is_completed_as_it_was_begun(
     sampler, left = study_of(world, name), suggested
     suggest = optuna.Trial.suggest_float
 
-    def dies(trial: optuna.Trial, *args: float) -> float:
+    def dies(trial: optuna.Trial, *args: float, **more: Any) -> float:
         nonlocal left
         if not left:
             raise Died
         left -= 1
-        return suggest(trial, *args)
+        return suggest(trial, *args, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(optuna.Trial, "suggest_float", dies)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -234,13 +235,13 @@ def test_a_death_between_two_suggestions_changes_no_proposal(
     _, whole = finished
     real, count = optuna.Trial.suggest_float, 0
 
-    def dying(trial: optuna.Trial, name: str, low: float, high: float) -> float:
+    def dying(trial: optuna.Trial, name: str, low: float, high: float, **more: Any) -> float:
         nonlocal count
         if trial.number == number:
             if count == suggested:
                 raise Killed
             count += 1
-        return real(trial, name, low, high)
+        return real(trial, name, low, high, **more)
 
     monkeypatch.setattr(optuna.Trial, "suggest_float", dying)
     with pytest.raises(Killed):

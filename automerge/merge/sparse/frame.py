@@ -4,6 +4,7 @@ An expert's tensors are its model's as they are; router rows are those of the ex
 dense merge's, under the same names, so that the merge computes it as it does for a dense model.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -68,15 +69,12 @@ def fitting(architecture: str, dense: Mapping[str, Any], shared: int) -> Family:
     return choose_family(architecture or None, str(dense.get("model_type")), shared, gated=True, where=WHERE)
 
 
-def active_parameters(frame: Frame, mixture: Mixture) -> int:
-    """Weights that a token passes: all but those of the experts it is not sent to."""
+def parameters(frame: Frame, mixture: Mixture) -> tuple[int, int]:
+    """Weights in all, and those that a token passes: all but those of the experts it is not sent to."""
     family = next(family for family in FAMILIES if family.name == mixture.architecture)
-    resting = 0
-    for name, shape in frame.shapes.items():
-        if f".{family.block}.experts." in name:
-            resting += torch.Size(shape).numel()
-    whole = sum(torch.Size(shape).numel() for shape in frame.shapes.values())
-    return whole - resting * (len(mixture.experts) - mixture.per_token) // len(mixture.experts)
+    sizes = {name: math.prod(shape) for name, shape in frame.shapes.items()}
+    whole, routed = sum(sizes.values()), sum(n for name, n in sizes.items() if f".{family.block}.experts." in name)
+    return whole, whole - routed * (len(mixture.experts) - mixture.per_token) // len(mixture.experts)
 
 
 def _owner(laid: Laid, mixture: Mixture) -> str:
