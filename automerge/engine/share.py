@@ -1,11 +1,28 @@
 """What one of several engines on a machine gets of it: GPUs where there are any, else cores."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from automerge.errors import EngineError
 
 BINDING = "VLLM_CPU_OMP_THREADS_BIND"  # of vLLM's CPU build: the cores of each rank
+
+
+@contextmanager
+def beside(workers: int) -> Iterator[None]:
+    """Has this process keep to one thread of torch while so many engines have the cores: they would wait for each
+    other's threads, and do half as much. One engine, or engines on GPUs, leave the cores free."""
+    import torch
+
+    own = torch.get_num_threads()
+    if workers > 1 and not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(own)
 
 
 @dataclass(frozen=True)

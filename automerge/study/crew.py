@@ -53,9 +53,10 @@ def run_jobs(
 ) -> None:
     """Works on up to `width` jobs at a time, in threads; each is finished in this thread, in the order they end.
 
-    The next job is made when one may begin. One that is not `ready`, given those that run, waits for one of them. With
-    one at a time there are no threads. Where something raises, `halt` is called, so that those that wait for an engine
-    end, and they are waited for: what they use may be closed afterwards.
+    The next job is made while the others run, so that no engine waits for a proposal. One that is not `ready`, given
+    those that run, waits for one of them. With one at a time there are no threads, and a job is made when it begins.
+    Where something raises, `halt` is called, so that those that wait for an engine end, and they are waited for: what
+    they use may be closed afterwards.
     """
     if width == 1:
         for job in jobs:
@@ -75,6 +76,7 @@ def run_jobs(
                 held = None
             if not running:
                 return
+            held = next(jobs, None) if held is None else held
             ended = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
             job = running.pop(ended)  # one at a time: its engine gets the next job before others are finished
             ended.result()

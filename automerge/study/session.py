@@ -11,7 +11,7 @@ import optuna
 
 from automerge.config import MixtureConfig, SearchConfig
 from automerge.engine.base import Engine
-from automerge.engine.share import Share
+from automerge.engine.share import Share, beside
 from automerge.engine.start import chosen_engine, on_ray, start_engine
 from automerge.engine.turns import Turns
 from automerge.errors import SkillError
@@ -176,6 +176,7 @@ def _benches(
         return start_engine(plan.models, config, log=log, tell=tell, share=share)
 
     with ExitStack() as stack:
+        stack.enter_context(beside(1 if ray is not None else workers))
         engines = _started(start_one, workers, stack)
         for engine in engines:
             hold_identity(study, {"engine.fingerprint": engine.fingerprint})
