@@ -42,6 +42,7 @@ from benchmarks.search.landscape import Landscape  # noqa: E402
 RESULTS = ROOT / "results" / "tiers.json"
 SPACE = ROOT / "search_spaces" / "smollm2_generated.yaml"
 SKILLS = ("svamp", "mbpp")
+ARGUMENTS = {"enforce_eager": True, "max_model_len": 1024}
 BASELINES = 8  # the landscape's first merges
 
 
@@ -78,7 +79,9 @@ def cost(name: str, items: int, rounds: int) -> list[dict[str, Any]]:
     config = load_search(str(SPACE))
     models = open_models(config.base, config.sources)
     average = next(b.recipe for b in baselines(SearchSpace(config, models)) if b.name == "plain_average")
-    engine = start_engine(models, EngineConfig(name=name, dtype="bfloat16"))  # type: ignore[arg-type]
+    engine = start_engine(
+        models, EngineConfig(name=name, dtype="bfloat16", arguments=ARGUMENTS if name == "vllm" else {})
+    )  # type: ignore[arg-type]
     rows = []
     try:
         checksum = engine.apply(average).checksum

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -171,3 +171,32 @@ def children() -> set[int]:
         if b"automerge.engine.remote_host" in line and int(stat[1]) == os.getpid() and stat[0] != "Z":
             found.add(int(folder.name))
     return found
+
+
+def test_the_next_job_is_made_while_the_others_run() -> None:
+    """No engine waits for a proposal: when one of two ends, its next job is there."""
+    made: list[int] = []
+    running = threading.Event()
+
+    def jobs() -> Iterator[int]:
+        for number in range(4):
+            made.append(number)
+            yield number
+
+    def ready(job: int, others: object) -> bool:
+        if job == 1:
+            threading.Thread(target=lambda: wait_for(lambda: len(made) == 3, running)).start()
+        return True
+
+    def wait_for(met: Callable[[], bool], told: threading.Event) -> None:
+        for _ in range(3000):
+            if met():
+                told.set()
+                return
+            time.sleep(0.01)
+
+    def hold(job: int) -> None:
+        assert running.wait(30)  # until a third job was made, though two run
+
+    run_jobs(jobs(), ready, hold, lambda job: None, 2)
+    assert made == [0, 1, 2, 3]
