@@ -19,7 +19,7 @@ from automerge.merge.sparse.rows import rows_ref, write_rows
 from automerge.recipe import Mixture, ModelRef, Recipe, parse_recipe, with_router
 from tests.merge.helpers import recipe_of
 from tests.merge.threads import ThreadShare, together
-from tests.peers.pico import pico_family
+from tests.peers.pico import pico_families
 from tests.tiny import lora_of
 
 KINDS = {"llama": "mixtral", "mistral": "mixtral", "qwen2": "qwen2_moe", "qwen2.5": "qwen2_moe", "qwen3": "qwen3_moe"}
@@ -32,14 +32,7 @@ Pico = Callable[[str], Mapping[str, Path]]
 
 @pytest.fixture(scope="session")
 def pico(tmp_path_factory: pytest.TempPathFactory) -> Pico:
-    made: dict[str, Mapping[str, Path]] = {}
-
-    def get(architecture: str) -> Mapping[str, Path]:
-        if architecture not in made:
-            made[architecture] = pico_family(tmp_path_factory.mktemp(architecture), architecture)
-        return made[architecture]
-
-    return get
+    return pico_families(tmp_path_factory)
 
 
 def opened(folders: Mapping[str, Path], *names: str) -> Models:

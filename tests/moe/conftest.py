@@ -7,7 +7,7 @@ import yaml
 
 from automerge.moe import Mixture, open_mixture, write_mixture
 from automerge.moe.config import read_moe
-from tests.peers.pico import pico_family
+from tests.peers.pico import pico_families
 
 PROMPTS = (["def f(x):", "import os"], ["2 + 2 =", "solve for x"], ["once upon a time"], ["dear sir"])
 
@@ -15,14 +15,7 @@ PROMPTS = (["def f(x):", "import os"], ["2 + 2 =", "solve for x"], ["once upon a
 @pytest.fixture(scope="session")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Mapping[str, Path]]:
     """A pico base and its fine-tunes, of one architecture."""
-    made: dict[str, Mapping[str, Path]] = {}
-
-    def get(architecture: str) -> Mapping[str, Path]:
-        if architecture not in made:
-            made[architecture] = pico_family(tmp_path_factory.mktemp(architecture), architecture)
-        return made[architecture]
-
-    return get
+    return pico_families(tmp_path_factory)
 
 
 def described(base: Path, experts: list[Path], **more: Any) -> dict[str, Any]:

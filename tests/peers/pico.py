@@ -9,9 +9,11 @@ arguments give equal bytes. Knows nothing of automerge or of mergekit.
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -189,3 +191,13 @@ def pico_with_tokens(source: Path, folder: Path, tokens: tuple[str, ...]) -> Pat
     config["vocab_size"] = VOCABULARY + len(tokens)
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     return folder
+
+
+def pico_families(folders: pytest.TempPathFactory) -> Callable[[str], Mapping[str, Path]]:
+    """`pico_family` of an architecture, made when it is first asked for."""
+
+    @cache
+    def get(architecture: str) -> Mapping[str, Path]:
+        return pico_family(folders.mktemp(architecture), architecture)
+
+    return get
