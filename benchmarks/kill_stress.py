@@ -1,17 +1,20 @@
-"""kill -9, again and again, at random moments: studies of the embedded zoo lose nothing and end.
+"""kill -9, again and again, at random moments: studies lose nothing and end.
 
-    python benchmarks/kill_stress.py [--kills N] [--seed S] [--budget N] [--quick] [--json]
+    python benchmarks/kill_stress.py [--kills N] [--seed S] [--budget N] [--scene NAME …] [--quick] [--json]
 
-Three scenes share the kills, 2 : 1 : 1. Each goes through as many studies as its kills need.
+Five scenes share the kills, 4 : 2 : 2 : 1 : 1. Each goes through as many studies as its kills need.
 
     driver     SQLite, one driver, which is killed. The study ends as one that nobody killed: trials, verdict, answers
     workers    SQLite, a driver with two engines in processes of their own; any of the three is killed
     drivers    PostgreSQL, two drivers share the study; either is killed
+    core       SQLite, a driver with vLLM; its engine core or the driver is killed
+    actors     SQLite, a driver with two actors on a Ray cluster; any of the three is killed
 
-In all: every candidate ends once, no block is asked again but the one of a kill, no process is left behind. Recovery is
-the time from the start of the command after a kill to its first new answer, beside that of a start with nothing to
-recover. Prints a table, writes results/kill_stress.json, and with --json ends with one line of JSON. --quick: 4 kills,
-nothing written.
+The studies are of the embedded zoo, with vLLM of four small models that it can serve. In all: every candidate ends
+once, no block is asked again but those that were being asked at a kill, no process is left behind. Recovery is the
+time from the start of the command after a kill to its first new answer, beside that of a start with nothing to recover.
+Prints a table, writes results/kill_stress.json (a scene that is not asked for keeps what is there), and with --json
+ends with one line of JSON. --quick: a kill a scene, nothing written.
 """
 
 import argparse
@@ -39,10 +42,12 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for tests
 
 from automerge.study.folder import StudyFolder  # noqa: E402
-from automerge.study.records import study_rows  # noqa: E402
+from automerge.study.records import Row, study_rows  # noqa: E402
 from automerge.study.store import open_study  # noqa: E402
 from automerge.zoo import VARIABLE, prepare  # noqa: E402
+from tests.cli.world import make_models, make_world  # noqa: E402
 from tests.postgres import NONE, binaries, server  # noqa: E402
+from tests.ray_cluster import actors, cluster  # noqa: E402
 
 RESULTS = ROOT / "results" / "kill_stress.json"
 LONG = 900.0  # seconds no study of this takes
@@ -57,6 +62,7 @@ class Tally:
     studies: int = 0
     problems: list[str] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)  # seconds
+    plain: float = 0.0  # seconds of a start with nothing to recover
 
 
 @dataclass(frozen=True)
@@ -67,14 +73,19 @@ class Driver:
     budget: int
     options: tuple[str, ...] = ()
     storage: str | None = None
+    config: str = "zoo"
+
+    @property
+    def name(self) -> str:
+        return Path(self.config).stem
 
     @property
     def folder(self) -> StudyFolder:
-        return StudyFolder(self.place / "zoo")
+        return StudyFolder(self.place / self.name)
 
     def start(self) -> "subprocess.Popen[bytes]":
         self.place.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "tests.cli.logged", "search", "zoo", "--budget", str(self.budget)]
+        command = [sys.executable, "-m", "tests.cli.logged", "search", self.config, "--budget", str(self.budget)]
         command += ["--out", str(self.folder.path), *self.options]
         command += ["--storage", self.storage] if self.storage else []
         environment = os.environ | {"AUTOMERGE_TEST_LOG": str(self.place / "log")}
@@ -114,9 +125,12 @@ class Driver:
         log = self.place / "log"
         return sum(count - 1 for count in Counter(log.read_text().splitlines()).values()) if log.exists() else 0
 
+    def rows(self) -> list[Row]:
+        return study_rows(open_study(self.name, self.storage or self.folder.storage))
+
     def end(self) -> dict[str, Any]:
         """All that must not depend on kills."""
-        rows = study_rows(open_study("zoo", self.storage or self.folder.storage))
+        rows = self.rows()
         trials = [(r.number, r.label, r.state, dict(r.params), r.value, r.record and r.record.checksum) for r in rows]
         with closing(sqlite3.connect(self.folder.answers)) as database:
             kept = database.execute("SELECT key, answer FROM answers ORDER BY key").fetchall()
@@ -138,17 +152,17 @@ def members(process: "subprocess.Popen[bytes]") -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
-def left_behind(process: "subprocess.Popen[bytes]") -> list[int]:
-    """What of a killed process's session still lives after ten seconds."""
-    deadline = time.monotonic() + 10
-    while (left := members(process)) and time.monotonic() < deadline:
+def left_behind(process: "subprocess.Popen[bytes]", others: Callable[..., list[int]] = members) -> list[int]:
+    """What of an ended process's session, or of its engines, still lives after 20 seconds."""
+    deadline = time.monotonic() + 20
+    while (left := {*members(process), *others(process)}) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return left
+    return sorted(left)
 
 
 def once_each(driver: Driver) -> list[str]:
     """What is wrong with the ends of the candidates."""
-    rows = study_rows(open_study("zoo", driver.storage or driver.folder.storage))
+    rows = driver.rows()
     finished, labels = sum(row.finished for row in rows), len({row.label for row in rows})
     if not finished == labels == len(rows) == driver.budget:
         return [f"{driver.budget} candidates: {len(rows)} rows, {finished} finished, {labels} labels"]
@@ -157,7 +171,7 @@ def once_each(driver: Driver) -> list[str]:
 
 def scene_driver(kills: int, budget: int, chance: random.Random, folder: Path) -> Tally:
     tally, whole = Tally(), Driver(folder / "whole", budget)
-    whole.finish()
+    tally.plain = whole.finish()
     expected = whole.end()
     while tally.kills < kills:
         driver, here, ended = Driver(folder / str(tally.studies), budget), 0, False
@@ -183,27 +197,76 @@ def scene_driver(kills: int, budget: int, chance: random.Random, folder: Path) -
     return tally
 
 
-def scene_workers(kills: int, budget: int, chance: random.Random, folder: Path) -> Tally:
+def scene_engines(
+    kills: int,
+    chance: random.Random,
+    make: Callable[[Path], Driver],
+    folder: Path,
+    engines: Callable[["subprocess.Popen[bytes]"], list[int]],
+    width: int,
+) -> Tally:
+    """A driver and so many engines in other processes; most kills are of those."""
     tally = Tally()
     while tally.kills < kills:
-        driver = Driver(folder / str(tally.studies), budget, ("--workers", "2"))
+        driver, asked = make(folder / str(tally.studies)), 0
         process = driver.start()
         while tally.kills < kills:
             driver.until_answers(process)
             time.sleep(chance.random() * 2)
             if process.poll() is not None:
                 break
-            engines = [pid for pid in members(process) if pid != process.pid]
-            if engines and chance.random() < 0.7:
-                tally.kills += kill(process, chance.choice(engines))
+            living = engines(process)
+            if living and chance.random() < 0.7:
+                killed = kill(process, chance.choice(living))
+                tally.kills += killed
+                asked += killed
                 continue
             tally.kills += kill(process)
-            tally.problems += [f"left behind: {left}"] if (left := left_behind(process)) else []
+            asked += width
+            tally.problems += [f"left behind: {left}"] if (left := left_behind(process, engines)) else []
             process = driver.start()
         driver.ended(process)
         tally.studies += 1
         tally.problems += once_each(driver)
+        if (again := driver.asked_again()) > asked:
+            tally.problems.append(f"study {tally.studies}: {again} blocks asked again, of {asked} at kills")
+        tally.problems += [f"left behind: {left}"] if (left := left_behind(process, engines)) else []
     return tally
+
+
+def started(process: "subprocess.Popen[bytes]") -> list[int]:
+    """The processes that it started and that live."""
+    return [pid for pid in members(process) if pid != process.pid]
+
+
+def scene_workers(kills: int, budget: int, chance: random.Random, folder: Path) -> Tally:
+    def driver(place: Path) -> Driver:
+        return Driver(place, budget, ("--workers", "2"))
+
+    return scene_engines(kills, chance, driver, folder, started, 2)
+
+
+def scene_core(kills: int, budget: int, chance: random.Random, folder: Path) -> Tally:
+    config = make_world(folder / "world", make_models(folder / "models", hidden=128))
+    arguments = {"enforce_eager": True, "max_model_len": 256, "max_num_seqs": 8}
+    config.write_text(config.read_text() + f"engine: {json.dumps({'name': 'vllm', 'arguments': arguments})}\n")
+
+    def driver(place: Path) -> Driver:
+        return Driver(place, budget, config=str(config))
+
+    def core(process: "subprocess.Popen[bytes]") -> list[int]:
+        return [pid for pid in started(process) if b"vllm_host" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    return scene_engines(kills, chance, driver, folder, core, 1)
+
+
+def scene_actors(kills: int, budget: int, chance: random.Random, folder: Path) -> Tally:
+    with cluster(2) as address:
+
+        def driver(place: Path) -> Driver:
+            return Driver(place, budget, ("--workers", "2", "--ray", address))
+
+        return scene_engines(kills, chance, driver, folder, lambda process: actors(), 2)
 
 
 def scene_drivers(kills: int, budget: int, chance: random.Random, folder: Path) -> Tally:
@@ -236,9 +299,11 @@ def scene_drivers(kills: int, budget: int, chance: random.Random, folder: Path) 
 
 Scene = Callable[[int, int, random.Random, Path], Tally]
 SCENES: dict[str, tuple[Scene, float]] = {  # with their shares of the kills
-    "driver": (scene_driver, 0.5),
-    "workers": (scene_workers, 0.25),
-    "drivers": (scene_drivers, 0.25),
+    "driver": (scene_driver, 0.4),
+    "workers": (scene_workers, 0.2),
+    "drivers": (scene_drivers, 0.2),
+    "core": (scene_core, 0.1),
+    "actors": (scene_actors, 0.1),
 }
 
 
@@ -247,39 +312,44 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=int, default=30)
+    parser.add_argument("--scene", action="append", choices=SCENES)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    kills = 4 if args.quick else args.kills
     if binaries() is None:
         sys.exit(NONE)
     os.environ.setdefault(VARIABLE, str(prepare()))
-    found: dict[str, Tally] = {}
+    chosen = args.scene or list(SCENES)
+    found: dict[str, Any] = {}
+    if args.scene and RESULTS.exists():
+        found = json.loads(RESULTS.read_text(encoding="utf-8"))["scenes"]
     with tempfile.TemporaryDirectory() as root:
-        plain = Driver(Path(root, "plain"), args.budget).finish()
         for number, (name, (scene, share)) in enumerate(SCENES.items()):
-            chance = random.Random(args.seed * len(SCENES) + number)
-            found[name] = scene(round(kills * share), args.budget, chance, Path(root, name))
-            print(f"{name}: {found[name].kills} kills, {found[name].problems or 'no problem'}", flush=True)
-    recoveries = found["driver"].recoveries
+            if name not in chosen:
+                continue
+            kills = 1 if args.quick else round(args.kills * share)
+            tally = scene(kills, args.budget, random.Random(args.seed * len(SCENES) + number), Path(root, name))
+            found[name] = {"kills": tally.kills, "studies": tally.studies, "problems": tally.problems}
+            if name == "driver" and tally.recoveries:
+                found[name] |= {"recovery_seconds": statistics.median(tally.recoveries), "plain_seconds": tally.plain}
+            print(f"{name}: {tally.kills} kills, {tally.problems or 'no problem'}", flush=True)
     results = {
-        "command": f"python benchmarks/kill_stress.py --kills {kills} --seed {args.seed} --budget {args.budget}",
-        "kills": sum(tally.kills for tally in found.values()),
-        "scenes": {name: {"kills": t.kills, "studies": t.studies, "problems": t.problems} for name, t in found.items()},
-        "recovery_seconds": statistics.median(recoveries) if recoveries else None,
-        "plain_start_seconds": plain,
+        "command": f"python benchmarks/kill_stress.py --kills {args.kills} --seed {args.seed} --budget {args.budget}",
+        "kills": sum(scene["kills"] for scene in found.values()),
+        "scenes": {name: found[name] for name in SCENES if name in found},
     }
     table = Table("scene", "kills", "studies", "problems")
-    for name, tally in found.items():
-        table.add_row(name, str(tally.kills), str(tally.studies), "; ".join(tally.problems) or "none")
+    for name, scene in results["scenes"].items():
+        table.add_row(name, str(scene["kills"]), str(scene["studies"]), "; ".join(scene["problems"]) or "none")
     Console().print(table)
-    if recoveries:
-        print(f"first answer after a start: {plain:.1f} s; after a kill {statistics.median(recoveries):.1f} s (median)")
+    if "recovery_seconds" in found.get("driver", {}):
+        plain, after = found["driver"]["plain_seconds"], found["driver"]["recovery_seconds"]
+        print(f"first answer after a start: {plain:.1f} s; after a kill {after:.1f} s (median)")
     if not args.quick:
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if args.json:
         print(json.dumps(results))
-    sys.exit(1 if any(tally.problems for tally in found.values()) else 0)
+    sys.exit(1 if any(scene["problems"] for scene in found.values()) else 0)
 
 
 if __name__ == "__main__":

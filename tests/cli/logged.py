@@ -1,4 +1,4 @@
-"""`automerge`, with a log of what the real engine is asked: run it as `python -m tests.cli.logged`.
+"""`automerge`, with a log of what the real engines are asked: run it as `python -m tests.cli.logged`.
 
 AUTOMERGE_TEST_LOG    gets a line a block, before it is asked: weights' checksum, method and prompts' digest
 AUTOMERGE_TEST_HOLD   a number: the block that brings the log to this many lines waits until LOG.go exists
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from automerge.cli import main
-from automerge.engine.transformers import TransformersEngine
 from automerge.recipe import Recipe
 from automerge.records import Applied, Prompt
 
@@ -20,33 +19,42 @@ LOG = Path(os.environ["AUTOMERGE_TEST_LOG"])
 HOLD = int(os.environ.get("AUTOMERGE_TEST_HOLD", "0"))
 
 
-class LoggedEngine(TransformersEngine):
+def logged(engine: type[Any]) -> type[Any]:
     """The engine as it is; `log` only watches."""
 
-    def apply(self, recipe: Recipe) -> Applied:
-        applied = super().apply(recipe)
-        self.checksum = applied.checksum
-        return applied
+    class Logged(engine):  # type: ignore[misc]
+        def apply(self, recipe: Recipe) -> Applied:
+            applied: Applied = super().apply(recipe)
+            self.checksum = applied.checksum
+            return applied
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Any) -> Any:
-        self.log("generate", prompts)
-        return super().generate(prompts, sampling)
+        def generate(self, prompts: Sequence[Prompt], sampling: Any) -> Any:
+            log(self.checksum, "generate", prompts)
+            return super().generate(prompts, sampling)
 
-    def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> Any:
-        self.log("loglikelihood", prompts)
-        return super().loglikelihood(prompts, continuations)
+        def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> Any:
+            log(self.checksum, "loglikelihood", prompts)
+            return super().loglikelihood(prompts, continuations)
 
-    def log(self, method: str, prompts: Sequence[Prompt]) -> None:
-        asked = hashlib.sha256("\0".join(prompt.text for prompt in prompts).encode()).hexdigest()
-        with LOG.open("a") as file:
-            file.write(f"{self.checksum} {method} {asked}\n")
-        if HOLD and len(LOG.read_text().splitlines()) == HOLD:
-            while not LOG.with_suffix(".go").exists():
-                time.sleep(0.01)
+    return Logged
+
+
+def log(checksum: str, method: str, prompts: Sequence[Prompt]) -> None:
+    asked = hashlib.sha256("\0".join(prompt.text for prompt in prompts).encode()).hexdigest()
+    with LOG.open("a") as file:
+        file.write(f"{checksum} {method} {asked}\n")
+    if HOLD and len(LOG.read_text().splitlines()) == HOLD:
+        while not LOG.with_suffix(".go").exists():
+            time.sleep(0.01)
 
 
 if __name__ == "__main__":
+    import automerge.engine.start
     import automerge.engine.transformers
+    import automerge.engine.vllm
 
-    automerge.engine.transformers.TransformersEngine = LoggedEngine  # start_engine takes it from there, late
+    # start_engine takes them from there, late
+    automerge.engine.transformers.TransformersEngine = logged(automerge.engine.transformers.TransformersEngine)  # type: ignore[misc]
+    automerge.engine.vllm.VllmEngine = logged(automerge.engine.vllm.VllmEngine)  # type: ignore[misc]
+    automerge.engine.start.RemoteEngine = logged(automerge.engine.start.RemoteEngine)  # type: ignore[misc]
     main()

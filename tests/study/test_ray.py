@@ -23,6 +23,7 @@ from automerge.study.jobs import Budget
 from automerge.study.records import study_rows
 from automerge.study.session import run_search
 from automerge.study.store import open_study
+from tests.ray_cluster import actors
 from tests.study.worlds import plan_of
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'automerge[ray]'")
@@ -126,16 +127,3 @@ def test_what_the_cluster_has_no_room_for_is_refused(cluster: Nodes) -> None:
 def test_a_cluster_that_is_not_there_is_refused(world: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no Ray cluster"):
         run_search(plan_of(world), StudyFolder(tmp_path / "o"), Budget(trials=9), lambda e: None, ray="127.0.0.1:1")
-
-
-def actors() -> list[int]:
-    """The processes of actors that live."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            line = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if line.startswith(b"ray::_Hosting"):
-            found.append(int(folder.name))
-    return found

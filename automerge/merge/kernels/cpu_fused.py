@@ -21,6 +21,7 @@ from automerge.merge.kernels.cpu_vectors import (
     bits,
     both,
     either,
+    fetch,
     fill,
     fill_numbers,
     hashed,
@@ -91,7 +92,8 @@ def fused(shape: Shape) -> Any:
                 for block in range(span, stop, PAIRS):
                     last = min(block + PAIRS, stop)
                     if drawn:
-                        _draw(tables, key, terms, pair + block, last - block, lanes)
+                        coming = (base, operands[0], block + PAIRS, size)
+                        _draw(tables, key, terms, pair + block, last - block, lanes, coming)
                     for i in range(block, last, LANES):
                         store(out, i, _merge(numbers, final, base, i, lanes - 4 * block, operands, scalars))
                     for i in range(block, last, LANES):
@@ -104,7 +106,7 @@ def fused(shape: Shape) -> Any:
             if whole < words:  # one more vector, which lies partly on the one before
                 i = words - LANES
                 if drawn:
-                    _draw(tables, key, terms, pair + i, LANES, lanes)
+                    _draw(tables, key, terms, pair + i, LANES, lanes, (base, operands[0], i, size))
                 merged = _merge(numbers, final, base, i, lanes - 4 * i, operands, scalars)
                 store(out, i, merged)
                 seen = either(seen, merged)
@@ -121,12 +123,19 @@ def fused(shape: Shape) -> Any:
 
 
 @inline
-def _draw(tables: Any, key: Any, terms: Any, pair: Any, count: Any, lanes: Any) -> None:
-    """The random lanes of so many pairs from `pair` on: PAIRS words for each term, its first at the address `lanes`."""
+def _draw(tables: Any, key: Any, terms: Any, pair: Any, count: Any, lanes: Any, coming: Any) -> None:
+    """The random lanes of so many pairs from `pair` on: PAIRS words for each term, its first at the address `lanes`.
+
+    Drawing needs no memory, so meanwhile the next block's weights are fetched: `coming` is the base's address, the
+    terms', the pairs' index there, and bytes of a term's element."""
+    base, addresses, index, size = coming
     upper = right(word(pair), S16)
     for t in range(terms):
         first, middle = fill(xor_word(tables.key[key + t], upper)), fill(tables.middle[key + t])
         for i in range(0, count, LANES):
+            fetch(addresses[t], (index + i) * (size // 2))
+            if t == 0:
+                fetch(base, index + i)
             store(lanes, t * PAIRS + i, lanes_of(numbered(word(pair + i)), first, middle))
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import models, register_model
 
 from automerge.merge.kernels.cpu_table import LANES
 from automerge.merge.kernels.cpu_words import F16, FIRST, HIGH, LOW, S15, S16, SECOND, inline, instruction
 
-_I1, _I16, _I32, _I64, _FLOAT = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_I1, _I8, _I16, _I32, _I64 = map(ir.IntType, (1, 8, 16, 32, 64))
+_FLOAT = ir.FloatType()
 _HALVES = ir.VectorType(_I16, 2 * LANES)
 _WORDS = ir.VectorType(_I32, LANES)
 _NUMBERS = ir.VectorType(_FLOAT, LANES)
@@ -125,9 +127,18 @@ over = _function(numbers, (numbers, numbers), lambda b, x, y: b.fdiv(x, y))
 load = _function(
     words, (_long, _long), lambda b, at, i: b.load(_pointer(b, at, _WORDS, i, 4), align=2)
 )  # of the elements, for a pair of 16-bit ones may begin anywhere
+fetch = _function(types.void, (_long, _long), lambda b, at, i: _fetch(b, at, i))  # into the first-level cache
 store = _function(
     types.void, (_long, _long, words), lambda b, at, i, x: b.store(x, _pointer(b, at, _WORDS, i, 4), align=2)
 )
+
+
+def _fetch(builder: Any, address: Any, index: Any) -> None:
+    """The line of that word, wherever it is: what cannot be read is not."""
+    kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    reading, closest, data = _I32(0), _I32(3), _I32(1)
+    builder.call(prefetch, [_pointer(builder, address, _I8, index, 4), reading, closest, data])
 
 
 def _numbered(builder: Any, first: Any) -> Any:
