@@ -1,8 +1,9 @@
 """Where compiled code is kept, so that a machine compiles once. Imports numba: import this module late.
 
 The folder is $NUMBA_CACHE_DIR, else `numba` in automerge's cache folder: the installed package may be read-only. Below
-it lies one folder for each state of these sources, since numba looks at no more than a file's own size and time, and
-wheels give every file the same time. Where nothing can be written, code is compiled anew in every process.
+it lies one folder for each state of these sources and each size of vectors, since numba looks at no more than a file's
+own size and time, and wheels give every file the same time. Where nothing can be written, code is compiled anew in
+every process.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import numba
 from numba.core import config
 
+from automerge.merge.kernels.cpu_table import LANES
 from automerge.merge.sources.digest import cache_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -39,7 +41,7 @@ def compiled(signature: Any = None) -> Callable[[Function], Any]:
 @cache
 def _folder() -> str:
     """A folder that can be written to, or an empty string."""
-    state = hashlib.sha256()
+    state = hashlib.sha256(str(LANES).encode())
     for path in sorted(Path(__file__).parent.glob("cpu*.py")):
         state.update(path.read_bytes())
     root = Path(config.CACHE_DIR) if config.CACHE_DIR else cache_folder() / "numba"

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from llvmlite.binding import get_host_cpu_features
 
 from automerge.errors import MergeError
 from automerge.merge.kernels.buffers import check_buffers
@@ -22,7 +21,8 @@ from automerge.merge.steps import fp32
 
 CHUNK = 1 << 14  # elements; 2^17 is a multiple of it
 MOST_FUSED = 8  # terms
-LANES = 16 if get_host_cpu_features().get("avx512bw") else 8  # words in a vector of the fast path: a register's
+# words in a vector of the fast path: as many as a register holds. llvmlite knows too, but vLLM cannot start beside it
+LANES = 16 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 8
 PAIRS = 256  # words in a block of the fast path: what is drawn for it stays in the first-level cache
 LEAST_PLAIN = 2.0**-15  # a factor that takes no difference of 16-bit numbers to 0
 
