@@ -28,7 +28,7 @@ from search.replay import Replay
 
 ROOT = Path(__file__).parent.parent
 LANDSCAPE, RESULTS = ROOT / "results" / "landscape" / "zoo.npz", ROOT / "results" / "search_efficiency.json"
-PEER_TRIALS, OUR_TRIALS, PROMOTION_TRIALS = 100, 50, 40  # 100: mergekit-evolve's own default
+PEER_TRIALS, OUR_TRIALS = 100, 50  # mergekit-evolve's own default; ours
 SECTIONS = ("racing", "tokens", "promotion")
 _kept: dict[str, Any] = {}
 
@@ -51,7 +51,7 @@ def _promotion(task: tuple[str, int]) -> tuple[str, str]:
     best = landscape.at(dict(zip(landscape.names, (landscape.low + landscape.high) / 2, strict=True)))
     ahead = 2 * studies.margin_of_error(landscape, Replay.held_out_items)
     alter = studies.flat(best, seed) if truth == "flat" else studies.hill(best, ahead, seed)
-    return truth, studies.verdict_of(space, Replay(landscape, seed, alter=alter), PROMOTION_TRIALS)
+    return truth, studies.verdict_of(space, Replay(landscape, seed, alter=alter), OUR_TRIALS)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from automerge.study.session import Plan
 
 RECENT = 10  # proposals shown below the baselines
 PACE = 25  # candidates whose median time is the pace: a start of the engine, or a few stopped early, do not sway it
-ENOUGH = 5  # proposals from which on baselines, which are asked everything, say nothing of the pace
+ENOUGH = 5  # proposals from which on baselines, most of which are asked everything, say nothing of the pace
 
 
 class Screen(Protocol):

@@ -29,6 +29,10 @@ from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampli
 
 HOST = "automerge.engine.vllm_host"  # the module that the child process runs
 STARTING = 1800.0  # seconds a start may take: compiling for a GPU takes minutes
+# On a CPU an apply takes and gives back as much memory as the model has. The C library is to keep up to 1 GiB of it for
+# the next one, in one heap: asking the kernel for it again would take a quarter of the time.
+KEPT = str(1 << 30)
+HEAP = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": KEPT, "MALLOC_TRIM_THRESHOLD_": KEPT}
 
 
 class VllmEngine:
@@ -148,7 +152,10 @@ class VllmEngine:
 
     def _process(self) -> Child:
         if self._child is None:
-            environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", **self._environment}
+            environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
+            if not torch.cuda.is_available():
+                environment |= {key: value for key, value in HEAP.items() if key not in os.environ}
+            environment |= self._environment
             if self._config.deterministic:
                 environment["VLLM_BATCH_INVARIANT"] = "1"
             if self._config.arguments.get("enforce_eager"):

@@ -54,14 +54,17 @@ class Climb:
         self._scores: dict[str, dict[str, Scores]] = {}  # by checksum, of those that are compared with
 
     def learn(self, label: str, record: Record, *, baseline: bool) -> None:
-        """Takes in a finished candidate, in whatever order; failed and stopped ones teach nothing."""
-        if record.error or record.stopped:
+        """Takes in a finished candidate, in whatever order. One that failed teaches nothing, and one that was stopped
+        at most the tier: a baseline in its race. The tier's own choice must not teach it."""
+        raced = baseline and any(found.n for found in record.skills.values())
+        if record.error or (record.stopped and not raced):
             return
-        if baseline:
-            self.refer(label, record.checksum, record.skills)
         known = _Known(label, record.checksum, {s: found.mean for s, found in record.skills.items()}, record.objective)
-        if record.feasible and (self._best is None or known.rank > self._best.rank):
-            self._best = known
+        if not record.stopped:
+            if baseline:
+                self.refer(label, record.checksum, record.skills)
+            if record.feasible and (self._best is None or known.rank > self._best.rank):
+                self._best = known
         if self.tier is not None:
             if record.likelihoods:
                 self.tier.learn(label, record.likelihoods, known.means)
@@ -99,10 +102,14 @@ class Climb:
             self._scores[known.checksum] = self._read(known.checksum)
         return self._scores[known.checksum]
 
+    @property
+    def referred(self) -> set[str]:
+        """The baselines that gates refer to."""
+        return {gate.no_worse_than for gate in self.config.gates if gate.no_worse_than}
+
     def references(self) -> dict[str, dict[str, Scores]]:
-        """Item scores of the baselines that gates refer to."""
-        names = {gate.no_worse_than for gate in self.config.gates if gate.no_worse_than}
-        return {name: self.scores_of(self._references[name]) for name in names}
+        """Their item scores."""
+        return {name: self.scores_of(self._references[name]) for name in self.referred}
 
     def reference_means(self) -> dict[str, dict[str, float]]:
         """Baseline → skill → mean on search items, as gates need them of a point estimate."""

@@ -106,7 +106,7 @@ class Search:
 
     def _ready(self, job: Job, running: Collection[Job]) -> bool:
         """Whether the job can be tried now: its gates' references are known. Those that nobody asks are asked here."""
-        names = {gate.no_worse_than for gate in self.config.gates if gate.no_worse_than} - {job.label}
+        names = self.climb.referred - {job.label}
         missing = sorted(names - self.climb.reference_means().keys())
         if any(other.label in missing for other in running):
             return False
@@ -117,7 +117,7 @@ class Search:
                 self.climb.refer(name, found.applied.checksum, found.means())
         except (MergeError, EngineLost) as error:
             job.error = error
-        if not job.baseline:
+        if job.label not in self.climb.referred:  # what gates refer to is asked everything
             job.watch = self.climb.watch()
         job.tier = self.climb.asks_tier
         return True
@@ -160,7 +160,7 @@ class Search:
             spent = {"total": job.seconds}
             return Record(job.recipe.to_json(), "", 0.0, {}, {}, 0, spent, error=str(job.error))
         trial = job.found
-        if job.baseline:
+        if job.baseline and not trial.stopped:
             self.climb.refer(job.label, trial.applied.checksum, trial.means())
         return self._record_of(
             job.recipe, trial, job.watch.estimate(trial) if job.watch and trial.stopped else trial.means()

@@ -104,7 +104,7 @@ def study_rows(study: optuna.Study) -> list[Row]:
 
 def outside_row(name: str, record: Record) -> Row:
     """The row of a baseline that is no point of the search space."""
-    return Row(None, name, "failed" if record.error else "complete", True, {}, record)
+    return Row(None, name, "failed" if record.error else _ended("complete", record), True, {}, record)
 
 
 def trial_row(trial: "optuna.trial.FrozenTrial | optuna.Trial", state: str) -> Row:
@@ -112,8 +112,10 @@ def trial_row(trial: "optuna.trial.FrozenTrial | optuna.Trial", state: str) -> R
     text = trial.user_attrs.get(RECORD)
     record = from_json(Record, text) if text else None
     baseline = trial.user_attrs.get(BASELINE)
-    if state == "complete" and record is not None and record.stopped:
-        state = "stopped"
-    return Row(
-        trial.number, baseline or f"trial {trial.number}", state, baseline is not None, dict(trial.params), record
-    )
+    label, state = baseline or f"trial {trial.number}", _ended(state, record)
+    return Row(trial.number, label, state, baseline is not None, dict(trial.params), record)
+
+
+def _ended(state: str, record: Record | None) -> str:
+    """Optuna has one word for what was asked everything and what was stopped."""
+    return "stopped" if state == "complete" and record is not None and record.stopped else state

@@ -1,4 +1,4 @@
-"""The cheap tier: what a skill's likelihoods say about its score, learnt from the candidates that were asked in full.
+"""The cheap tier: what a skill's likelihoods say about its score, learnt from candidates asked in full and baselines.
 
 For each skill, score ≈ a + b · likelihood + c · likelihood² by least squares over those candidates (b and c only where
 they predict unseen ones better); a skill without a likelihood is predicted by its mean. So a candidate stopped at the
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from automerge.gate.statistics import shares
 
-ENOUGH = 8  # candidates asked in full, before anything is predicted
+ENOUGH = 10  # candidates, before anything is predicted
 AGREEMENT = 0.6  # Spearman's rank correlation of predicted and true objective, below which the tier is not used
 
 Means = Mapping[str, float]
@@ -41,7 +41,7 @@ class Tier:
     _known: dict[str, tuple[Means, Means]] = field(default_factory=dict)  # by name, so in no order of their own
 
     def learn(self, name: str, cheap: Means, full: Means) -> None:
-        """Adds a candidate that was asked in full: mean likelihoods, and mean scores, by skill."""
+        """Adds a candidate: mean likelihoods, and mean scores, by skill."""
         self._known[name] = cheap, full
 
     def snapshot(self) -> "Tier":

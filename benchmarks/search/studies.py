@@ -201,7 +201,7 @@ def _drawn(best: Scored, shift: float, seed: int, checksum: str) -> Scored:
 
 def verdict_of(space: SearchSpace, replay: Replay, trials: int) -> str:
     """The outcome of a whole study."""
-    _, study, search = run_study(space, replay, Way("tpe"), trials)
+    _, study, search = run_study(space, replay, Way(), trials)
     return prove(study, search.space, search.baselines, replay, quiet).outcome
 
 

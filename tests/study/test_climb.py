@@ -8,11 +8,12 @@ import pytest
 from automerge.errors import ConfigError
 from automerge.gate.verdict import Verdict
 from automerge.recipe import parse_recipe
+from automerge.study.climb import Climb
 from automerge.study.events import Event, Note
 from automerge.study.finals import pareto_front
 from automerge.study.folder import StudyFolder
 from automerge.study.jobs import Budget
-from automerge.study.records import Row, study_rows
+from automerge.study.records import Record, Row, SkillMean, study_rows
 from automerge.study.session import run_search
 from automerge.study.store import open_study
 from tests.study.test_search import Killed, essence, killing
@@ -56,6 +57,33 @@ def test_racing_asks_less_and_finds_as_good_a_merge(small_blocks: Path, tmp_path
     assert not {row.label for row in stopped} & {judged.name for judged in verdict.judged}
     best = max(row.value or 0.0 for row in whole)
     assert max(row.value or 0.0 for row in rows if row.state == "complete") > best - 0.03
+
+
+def test_baselines_race_but_for_those_that_gates_refer_to(small_blocks: Path, tmp_path: Path) -> None:
+    changed(small_blocks, (RACING, "racing: true"))
+    verdict, rows, _ = run(small_blocks, tmp_path / "raced", 12)
+    states = {row.label: row.state for row in rows if row.is_baseline}
+    gates = {gate.gate for judged in verdict.judged for gate in judged.gates}
+    assert gates and all("base" in gate for gate in gates)
+    assert states.pop("base") == "complete" and "stopped" in states.values()
+    assert states.keys() <= {row.name for row in verdict.rows}  # on held-out items all are asked everything
+
+
+@pytest.mark.parametrize(
+    ("baseline", "stopped", "asked", "known"),
+    [(False, "", 9, 1), (False, "behind", 4, 0), (True, "", 9, 1), (True, "behind", 4, 1), (True, "likelihoods", 0, 0)],
+)
+def test_the_tier_learns_from_who_was_not_chosen_by_it(
+    world: Path, baseline: bool, stopped: str, asked: int, known: int
+) -> None:
+    config = plan_of(changed(world, (RACING, "racing: true"))).space.config
+    skills = {skill: SkillMean(0.5, asked, 0) for skill in config.skills}
+    climb = Climb(config, dict.fromkeys(config.skills, (9, 3)), lambda checksum: {}, tier=True)
+    record = Record("", "c0", 0.5, skills, {}, 1, {}, stopped=stopped, likelihoods=dict.fromkeys(config.skills, 0.1))
+    climb.refer("base", "c9", skills)
+    climb.learn("one", record, baseline=baseline)
+    assert climb.tier is not None and climb.tier.known == known
+    assert (climb.watch() is None) == bool(stopped), "what was stopped is nobody's incumbent"
 
 
 def test_what_a_stopped_candidate_is_told_is_on_the_scale_of_the_others(small_blocks: Path, tmp_path: Path) -> None:
