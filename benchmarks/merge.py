@@ -51,8 +51,7 @@ def write(summary: Row) -> None:
     summary = {**summary, "sections": {name: sections[name] for name in NAMES if name in sections}}
     RESULTS.mkdir(exist_ok=True)
     found.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    about = " · ".join(f"{key} {value}" for key, value in summary["machine"].items())
-    parts = [TITLE, f"    {summary['command']}", about, *map(markdown, summary["sections"].values())]
+    parts = [TITLE, f"    {summary['command']}", *map(markdown, summary["sections"].values())]
     (RESULTS / "merge.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     if "cost" in summary["sections"]:
         (RESULTS / "merge_cost.svg").write_text(cost.picture(summary["sections"]["cost"]), encoding="utf-8")
@@ -68,9 +67,8 @@ def main() -> None:
     chosen = parser.parse_args()
     named = " --models " + " ".join(path.name for path in chosen.models) if chosen.models else ""
     summary: Row = {"benchmark": "merge", "command": f"python benchmarks/merge.py{named}", "quick": chosen.quick}
-    summary |= {"machine": machine(), "sections": {}, "skipped": []}
-    if peer_python() is not None:
-        summary["machine"]["peer"] = peer_version()
+    summary |= {"sections": {}, "skipped": []}
+    here = machine() | ({"peer": peer_version()} if peer_python() is not None else {})
     with tempfile.TemporaryDirectory() as folder:
         models: list[Path] = []
         for name in chosen.section or NAMES:
@@ -87,7 +85,7 @@ def main() -> None:
             show(section)
             plain = asdict(section)
             plain["columns"] = [list(column.values()) for column in plain["columns"]]
-            summary["sections"][name] = {"load": before, **plain}
+            summary["sections"][name] = {"machine": here, "load": before, **plain}
     if not chosen.quick:
         write(summary)
     if chosen.json:

@@ -219,11 +219,11 @@ def main() -> None:
     chosen = parser.parse_args()
     named = " --models " + " ".join(path.name for path in chosen.models) if chosen.models else ""
     summary: Row = {"benchmark": "vllm_turnaround", "command": f"python benchmarks/vllm_turnaround.py{named}"}
-    summary["machine"] = machine()
+    here = machine()
     if peer_python() is None:
         print(f"the comparison is left out, {NO_PEER}")
     else:
-        summary["machine"]["peer"] = peer_version()
+        here["peer"] = peer_version()
     before = load()
     with tempfile.TemporaryDirectory() as folder:
         size = SMALL if chosen.quick else SMOLLM2
@@ -236,13 +236,12 @@ def main() -> None:
     for section in sections:
         show(section)
         columns = [list(vars(column).values()) for column in section.columns]
-        summary["sections"].append({"load": before, **vars(section), "columns": columns})
+        summary["sections"].append({"machine": here, "load": before, **vars(section), "columns": columns})
     if not chosen.quick:
         RESULTS.mkdir(exist_ok=True)
         text = json.dumps(summary, indent=1, ensure_ascii=False)
         (RESULTS / "vllm_turnaround.json").write_text(text + "\n", encoding="utf-8")
-        about = " · ".join(f"{key} {value}" for key, value in summary["machine"].items())
-        parts = ["# vLLM: how soon a new merge serves", f"    {summary['command']}", about]
+        parts = ["# vLLM: how soon a new merge serves", f"    {summary['command']}"]
         parts += [markdown(section) for section in summary["sections"]]
         (RESULTS / "vllm_turnaround.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     if chosen.json:

@@ -109,7 +109,8 @@ def markdown(section: Row) -> str:
     head = ["| " + " | ".join(column.heading for column in columns) + " |", "|---" * len(columns) + "|"]
     rows = ["| " + " | ".join(column.cell(row) for column in columns) + " |" for row in section["rows"]]
     about = f"{section['about']} Load of the machine before: {section['load']}."
-    return "\n".join([f"## {section['title']}", "", about, "", *head, *rows])
+    measured = " · ".join(f"{key} {value}" for key, value in section["machine"].items())
+    return "\n".join([f"## {section['title']}", "", about, "", f"On: {measured}.", "", *head, *rows])
 
 
 def _cpu() -> str:
