@@ -329,12 +329,13 @@ def main() -> None:
                 continue
             kills = 1 if args.quick else round(args.kills * share)
             tally = scene(kills, args.budget, random.Random(args.seed * len(SCENES) + number), Path(root, name))
-            found[name] = {"kills": tally.kills, "studies": tally.studies, "problems": tally.problems}
+            command = f"python benchmarks/kill_stress.py --scene {name} --kills {args.kills} --seed {args.seed}"
+            found[name] = {"command": f"{command} --budget {args.budget}", "kills": tally.kills}
+            found[name] |= {"studies": tally.studies, "problems": tally.problems}
             if name == "driver" and tally.recoveries:
                 found[name] |= {"recovery_seconds": statistics.median(tally.recoveries), "plain_seconds": tally.plain}
             print(f"{name}: {tally.kills} kills, {tally.problems or 'no problem'}", flush=True)
     results = {
-        "command": f"python benchmarks/kill_stress.py --kills {args.kills} --seed {args.seed} --budget {args.budget}",
         "kills": sum(scene["kills"] for scene in found.values()),
         "scenes": {name: found[name] for name in SCENES if name in found},
     }
