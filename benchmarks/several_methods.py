@@ -1,6 +1,6 @@
 """Several methods: one study that chooses among them, against a study each, at the same number of proposals.
 
-    python benchmarks/several_methods.py [--seeds 6] [--proposals 39] [--quick] [--json]
+    python benchmarks/several_methods.py [--seeds 5] [--proposals 39] [--quick] [--json]
 
 The embedded zoo; dare_linear, dare_ties and ties. Together: `method: [a, b, c]`, baselines and so many proposals.
 Apart: a study a method with a third of the proposals; the best of the three on search items is taken. Of each way's
@@ -98,7 +98,7 @@ def measure(seeds: int, proposals: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--proposals", type=int, default=39)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
@@ -107,7 +107,7 @@ def main() -> None:
     rows = measure(seeds, proposals)
     table = Table("seed", "together", "its method", "apart", "its method", title="held-out objective of the best merge")
     for row in rows:
-        cells = f"{row['together']:.4f}", row["method_together"], f"{row['apart']:.4f}", row["method_alone"]
+        cells = f"{row['together']:.4f}", row["together_method"], f"{row['apart']:.4f}", row["apart_method"]
         table.add_row(str(row["seed"]), *cells)
     found = {key: mean(row[key] for row in rows) for key in ("together", "apart")}
     Console().print(table)
