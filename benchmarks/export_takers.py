@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for tests.peers
 
 from tests.peers.peer import NO_PEER, peer_python  # noqa: E402
+from tests.ports import free_port  # noqa: E402
 
 RESULTS = ROOT / "results" / "export_takers.json"
 LONG = 600.0  # seconds
@@ -138,9 +138,7 @@ def mergekit(out: Path, folder: Path, base: str) -> Taken:
 
 
 def vllm_serve(out: Path, folder: Path) -> Taken:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     # What `vllm serve` runs. (The command asks for the version of a package "vllm"; the CPU build has another name.)
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(out)]
     command += ["--port", str(port), "--host", "127.0.0.1"]

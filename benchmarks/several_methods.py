@@ -33,6 +33,7 @@ from automerge.engine.base import Engine  # noqa: E402
 from automerge.engine.start import start_engine  # noqa: E402
 from automerge.evals.store import AnswerStore  # noqa: E402
 from automerge.gate.statistics import weighted_mean  # noqa: E402
+from automerge.merge.registry import get_method  # noqa: E402
 from automerge.recipe import parse_recipe  # noqa: E402
 from automerge.space.baselines import baselines  # noqa: E402
 from automerge.space.space import SearchSpace  # noqa: E402
@@ -50,8 +51,7 @@ PARAMETERS = {"weight": {"range": [0.0, 1.5]}, "drop": {"range": [0.0, 0.9]}, "d
 
 def best_of(plan: Plan, engine: Engine, store: AnswerStore, methods: list[str], proposals: int, seed: int) -> list[Row]:
     """The best merge that meets the gates on search items, of a study of these methods; empty where none does."""
-    known = {"dare_linear": {"weight", "drop"}, "dare_ties": {"weight", "drop"}, "ties": {"weight", "density"}}
-    used = set().union(*(known[method] for method in methods))
+    used = {parameter.name for method in methods for parameter in get_method(method).parameters}
     given = {name: PARAMETERS[name] for name in PARAMETERS if name in used}
     data = plan.config.model_dump() | {"method": methods if len(methods) > 1 else methods[0], "parameters": given}
     config = validate(SearchConfig, data | {"seed": seed}, "several methods")

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -12,14 +11,13 @@ import pytest
 
 from tests.cli.test_commands import Study, promoted
 from tests.cli.world import environment
+from tests.ports import free_port
 
 __all__ = ["promoted"]
 
 
 def test_it_serves_the_study(promoted: Study) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "automerge", "dashboard", "--out", str(promoted.out), "--port", str(port)]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:

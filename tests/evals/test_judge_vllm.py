@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from automerge.engine.fake import FakeEngine
 from automerge.evals import AnswerStore, evaluate, load_skill, prepare
 from automerge.records import ItemResult
 from tests.evals.helpers import serving, sums, write_rows
+from tests.ports import free_port
 
 MODEL = os.environ.get("AUTOMERGE_SMOLLM2", "")
 pytestmark = [
@@ -65,9 +65,7 @@ def wait_until_up(port: int, process: "subprocess.Popen[bytes]", log: Path) -> N
 
 
 def test_the_server_is_stopped_and_started_mid_run(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = tmp_path / "vllm.log"
     write_rows(tmp_path / "sums.jsonl", sums(40))
     judge = {"model": "judge", "url": f"http://127.0.0.1:{port}/v1", "max_tokens": 24, "tries": 30, "at_once": 2}
