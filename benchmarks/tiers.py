@@ -2,11 +2,11 @@
 
     AUTOMERGE_SHARED=../shared AUTOMERGE_SMOLLM2=FOLDER python benchmarks/tiers.py [--engine NAME] [--quick] [--json]
 
-Cost: the same search items of SVAMP (32 tokens at most) and MBPP (128) asked of SmolLM2 both ways, in turns, medians of
-three rounds; weights are the plain average of its math and code experts. Ranks: Spearman's correlation of each skill's
-mean likelihood with its share of right answers, over the merges of the recorded zoo landscape that are no baselines,
-and of the objectives made of them. Prints a table, writes results/tiers.json, and with --json ends with one line of
-JSON. --quick asks a few items once, and writes nothing.
+Cost: the same search items of the skills as shipped asked of SmolLM2 both ways, in turns, each time of an engine that
+has cached nothing, medians of three rounds; weights are the plain average of its math and code experts. Ranks:
+Spearman's correlation of each skill's mean likelihood with its share of right answers, over the merges of the
+recorded zoo landscape that are no baselines, and of the objectives made of them. Prints a table, writes
+results/tiers.json, and with --json ends with one line of JSON. --quick asks a few items once, and writes nothing.
 """
 
 import argparse
@@ -35,14 +35,20 @@ from automerge.evals.run import evaluate  # noqa: E402
 from automerge.evals.skill import load_skill  # noqa: E402
 from automerge.evals.store import AnswerStore  # noqa: E402
 from automerge.merge.models import open_models  # noqa: E402
+from automerge.recipe import Recipe  # noqa: E402
 from automerge.space.baselines import baselines  # noqa: E402
 from automerge.space.space import SearchSpace  # noqa: E402
 from benchmarks.search.landscape import Landscape  # noqa: E402
 
 RESULTS = ROOT / "results" / "tiers.json"
 SPACE = ROOT / "search_spaces" / "smollm2_generated.yaml"
-SKILLS = ("svamp", "mbpp")
-ARGUMENTS = {"enforce_eager": True, "max_model_len": 1024}
+DATA = {  # of the skills whose answers are long enough for a tier
+    "svamp": "svamp_test.jsonl",
+    "gsm8k_answers": "gsm8k_test.jsonl",
+    "mbpp": "mbpp_test.jsonl",
+    "humaneval": "humaneval.jsonl",
+}
+ARGUMENTS = {"enforce_eager": True, "max_model_len": 2048}
 BASELINES = 8  # the landscape's first merges
 
 
@@ -67,9 +73,10 @@ class Timed:
         return timed
 
 
-def asked(engine: Engine, checksum: str, skill: LoadedSkill) -> float:
-    """Seconds that the engine takes for the skill's search items."""
+def asked(engine: Engine, recipe: Recipe, skill: LoadedSkill) -> float:
+    """Seconds that the engine, its weights just applied, takes for the skill's search items."""
     timed = Timed(engine)
+    checksum = engine.apply(recipe).checksum
     with AnswerStore(None) as store:
         evaluate(timed, checksum, skill, "search", store)  # type: ignore[arg-type]
     return timed.seconds
@@ -84,15 +91,23 @@ def cost(name: str, items: int, rounds: int) -> list[dict[str, Any]]:
     )  # type: ignore[arg-type]
     rows = []
     try:
-        checksum = engine.apply(average).checksum
-        for skill_name in SKILLS:
-            use = {**config.skills[skill_name], "items": {"search": items, "held_out": 0}}  # type: ignore[dict-item]
+        for skill_name, file in DATA.items():
+            use = {
+                "use": skill_name,
+                "data": {"path": str(Path(os.environ["AUTOMERGE_SHARED"], "data", file).absolute())},
+                "items": {"search": items, "held_out": 0},
+            }
             skill = prepare(load_skill(use, folder=config.folder, name=skill_name), 0)
             cheap = companion(skill)
             assert cheap is not None
-            times = [(asked(engine, checksum, skill), asked(engine, checksum, cheap)) for _ in range(rounds + 1)][1:]
+            asked(engine, average, cheap)
+            times = [(asked(engine, average, skill), asked(engine, average, cheap)) for _ in range(rounds)]
             generating, reading = (median(column) for column in zip(*times, strict=True))
-            rows.append({"skill": skill_name, "items": items, "generated": generating, "likelihood": reading})
+            most = skill.sampling.max_tokens
+            rows.append(
+                {"skill": skill_name, "items": items, "tokens": most, "generated": generating, "likelihood": reading}
+            )
+            print(rows[-1], file=sys.stderr, flush=True)
     finally:
         engine.close()
     return rows
@@ -117,11 +132,19 @@ def main() -> None:
         if not os.environ.get(variable):
             sys.exit(f"{variable} names no folder")
     rows = cost(args.engine, 4 if args.quick else 32, 1 if args.quick else 3)
-    table = Table("skill", "items", "generated, s", "likelihood, s", "cheaper by", title=f"SmolLM2 on {args.engine}")
+    table = Table(
+        "skill",
+        "items",
+        "tokens at most",
+        "generated, s",
+        "likelihood, s",
+        "cheaper by",
+        title=f"SmolLM2 on {args.engine}",
+    )
     for row in rows:
         row["ratio"] = row["generated"] / row["likelihood"]
         numbers = (f"{row['generated']:.2f}", f"{row['likelihood']:.2f}", f"{row['ratio']:.1f}×")
-        table.add_row(row["skill"], str(row["items"]), *numbers)
+        table.add_row(row["skill"], str(row["items"]), str(row["tokens"]), *numbers)
     found = ranks()
     order = Table("skill", "Spearman's ρ", title=f"the zoo's landscape, {found['merges']:.0f} merges")
     for name, value in found.items():

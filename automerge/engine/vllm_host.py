@@ -11,6 +11,7 @@ from typing import Any
 
 from automerge.engine.child import serve
 from automerge.engine.memory import free_memory
+from automerge.engine.vllm_tails import FIRST
 from automerge.engine.vllm_version import check_version
 from automerge.errors import EngineError
 
@@ -61,6 +62,7 @@ class Host:
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise EngineError(f"vLLM cannot serve this model: {reason}", hint=HINT) from error
+        self._llm.collective_rpc("automerge_ready")
         return {"context": int(self._llm.llm_engine.model_config.max_model_len), "residency": chosen}
 
     def apply(self, recipe: str) -> list[dict[str, Any]]:
@@ -85,15 +87,14 @@ class Host:
 
     def score(self, rows: Sequence[Sequence[int]], tails: Sequence[int]) -> list[tuple[list[float], bool]]:
         """The log-probabilities of the last tails[i] tokens of rows[i], and whether each was the likeliest token."""
-        from vllm import SamplingParams
-
-        parameters = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-        found = []
-        for row, tail, answer in zip(rows, tails, self._ask(rows, [parameters] * len(rows)), strict=True):
-            places = answer.prompt_logprobs[len(row) - tail :]
-            told = [place[token] for place, token in zip(places, row[len(row) - tail :], strict=True)]
-            found.append(([one.logprob for one in told], all(one.rank == 1 for one in told)))
-        return found
+        firsts = [len(row) - tail - 1 for row, tail in zip(rows, tails, strict=True)]
+        answers = self._ask(rows, [_reading(first, cached=True) for first in firsts])
+        # what vLLM knew from its prefix cache has no log-probabilities; seldom, that is part of a tail
+        again = [i for i, answer in enumerate(answers) if (answer.num_cached_tokens or 0) > firsts[i]]
+        anew = self._ask([rows[i] for i in again], [_reading(firsts[i], cached=False) for i in again]) if again else []
+        for i, answer in zip(again, anew, strict=True):
+            answers[i] = answer
+        return [_told(answer, row[first + 1 :]) for answer, row, first in zip(answers, rows, firsts, strict=True)]
 
     def _ask(self, rows: Sequence[Sequence[int]], parameters: Sequence[Any]) -> list[Any]:
         from vllm import TokensPrompt
@@ -101,6 +102,27 @@ class Host:
         prompts = [TokensPrompt(prompt_token_ids=list(row)) for row in rows]
         answers: list[Any] = self._llm.generate(prompts, list(parameters), use_tqdm=False)
         return answers
+
+
+def _reading(first: int, *, cached: bool) -> Any:
+    """What asks for the log-probabilities of the tokens after `first`."""
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        prompt_logprobs=0,
+        skip_reading_prefix_cache=not cached,
+        extra_args={FIRST: first},
+        detokenize=False,  # of what was not computed there are no tokens either
+    )
+
+
+def _told(answer: Any, tail: Sequence[int]) -> tuple[list[float], bool]:
+    """Each token's log-probability, and whether all were the likeliest."""
+    places = answer.prompt_logprobs
+    told = [place[token] for place, token in zip(places[len(places) - len(tail) :], tail, strict=True)]
+    return [one.logprob for one in told], all(one.rank == 1 for one in told)
 
 
 def _with_room(arguments: dict[str, Any]) -> dict[str, Any]:

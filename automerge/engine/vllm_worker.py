@@ -20,6 +20,7 @@ from vllm.model_executor.model_loader import BaseModelLoader, register_model_loa
 
 from automerge.engine.resident import ResidentShare
 from automerge.engine.vllm_reload import whole_reload
+from automerge.engine.vllm_tails import only_tails
 from automerge.merge.check import OUTPUT_DTYPES
 from automerge.merge.layout import place_of
 from automerge.merge.models import Models, open_models
@@ -64,6 +65,10 @@ class MergeWorker:
     reload_weights: Any
     vllm_config: Any
     model_runner: Any
+
+    def automerge_ready(self) -> None:
+        """Once, when the engine has started."""
+        only_tails(self.model_runner)
 
     def automerge_apply(self, recipe_json: str) -> dict[str, Any]:
         """Merges into the served weights, and tells: `sums`, of each tensor name, dtype, shape, its A and B;

@@ -32,7 +32,7 @@ from automerge.recipe import Group, Recipe
 from automerge.records import to_json
 
 # Of merged tensors and adapters' deltas: enough for a kernel to keep every core busy, little beside a model.
-BATCH_BYTES = 64 << 20
+BATCH_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,17 @@ from tests.peers.peer import peer_python
 METHODS = ("dare_linear", "dare_ties", "ties", "linear")
 AIMS = {"dare_linear": 80.0, "dare_ties": 80.0, "ties": 40.0, "linear": 12.0}
 SAME, OWN = "float32 → bfloat16", "bfloat16"
+PAUSED = "after a pause"
 ABOUT = (
-    "Base + 2 full checkpoints, bf16, in memory of each process; one thread each. mergekit's: its Executor running its "
-    "plan for all tensors (gather, cast to dtype, method, cast to out_dtype), with loaders that hand out what is in "
-    "memory; planning, reading and writing not timed. automerge's: Merge.tensors(), planning, memory for the output "
-    "and checksum included. mergekit's `float32 → bfloat16` computes what automerge does; `bfloat16` is what it does "
-    "without a dtype, less exact. The ratio, and the aim, is for the former. automerge's methods are the "
-    "papers' (drop and density 0.5), as a search uses them; `dialect: mergekit` rescales DARE by measured norms. `new "
-    "density`: the sources have been merged before, with other densities; `first`: nothing is known of them."
+    "Base + 2 full checkpoints, bf16, in memory of each process; one thread each. mergekit's: its Executor running "
+    "its plan for all tensors (gather, cast to dtype, method, cast to out_dtype), with loaders that hand out what is "
+    "in memory; planning, reading and writing not timed. automerge's: Merge.tensors(), planning, memory for the "
+    "output and checksum included. mergekit's `float32 → bfloat16` computes what automerge does; `bfloat16` is what "
+    "it does without a dtype, less exact. The ratio, and the aim, is for the former. mergekit takes seconds, in which"
+    " memory that is not in use goes cold on a virtual machine: `after a pause` is automerge's first pass then; the "
+    "others follow it at once, as the passes of a search do. automerge's methods are the papers' (drop and density "
+    "0.5), as a search uses them; `dialect: mergekit` rescales DARE by measured norms. `new density`: the sources "
+    "have been merged before, with other densities; `first`: nothing is known of them."
 )
 CONFIG = """merge_method: {method}
 base_model: {base}
@@ -89,7 +92,7 @@ def measure(models: list[Path], rounds: int, quick: bool) -> Section:
 def _ours(base: Tensors, sources: list[Tensors], method: str) -> dict[str, Callable[[], None]]:
     models = opened(base, sources)
     merge = Merge(recipe_of(models, method), models)
-    calls: dict[str, Callable[[], None]] = {f"{method}/": lambda: run(merge)}
+    calls: dict[str, Callable[[], None]] = {f"{method}/{PAUSED}": lambda: run(merge), f"{method}/": lambda: run(merge)}
     if method == "ties":
         density = 0.3
 

@@ -3,8 +3,8 @@
 Two neighbouring 16-bit elements travel as one 32-bit word from the load to the checksum; `low` and `high` are the two.
 The maths is plan.py's, operation for operation. A block takes three loops: it draws the random lanes, merges, and adds
 up the checksum, with what the next loop reads in the first-level cache. Each is short enough for a core to have several
-vectors under way; as one loop it would wait for each vector's long chain of operations to end. Loops over terms have a
-constant length and are unrolled.
+vectors under way; as one loop it would wait for each vector's long chain of operations to end. The last one needs no
+memory, so meanwhile the weights of a later block are fetched. Loops over terms have a constant length and are unrolled.
 """
 
 from functools import cache
@@ -18,6 +18,7 @@ from automerge.merge.kernels.cpu_places import MOST, end_sums, enter_sums, last_
 from automerge.merge.kernels.cpu_table import AGREED, DIVIDED, DROP, ELECT, F16, LANES, PAIRS, Shape
 from automerge.merge.kernels.cpu_terms import every_term
 from automerge.merge.kernels.cpu_vectors import (
+    add,
     bits,
     both,
     either,
@@ -47,6 +48,9 @@ from automerge.merge.kernels.cpu_words import either as either_words
 from automerge.merge.kernels.cpu_words import load as load_word
 from automerge.merge.kernels.cpu_words import xor as xor_word
 
+AHEAD = 2 * PAIRS  # words from the vector that is added up to the one that is fetched
+WIDE = np.uint32(LANES)
+
 
 @cache
 def fused(shape: Shape) -> Any:
@@ -59,7 +63,7 @@ def fused(shape: Shape) -> Any:
     # the divisor of a sum of nothing: lost in any sum of such weights, and 0 ÷ it is 0
     certain, nobody = shape.certain, np.float32(1.1754944e-38 if shape.certain else 0.0)
     drawn = shape.mask == DROP
-    final = (kind, finish, based, certain, start, nobody)
+    final = (kind, finish, based, certain, shape.scaled, start, nobody)
 
     @compiled()
     def run_chunks(tables, begin, end, found):  # type: ignore[no-untyped-def]
@@ -72,6 +76,10 @@ def fused(shape: Shape) -> Any:
             key = place[6] + (flat >> 33) * terms
             base, out = place[0] + 2 * local, place[1] + 2 * local
             levels = tables.level[first : first + terms]
+            keys = (
+                to_fixed_tuple(tables.key[key : key + terms], terms),
+                to_fixed_tuple(tables.middle[key : key + terms], terms),
+            )
             operands = (
                 to_fixed_tuple(tables.address[first : first + terms] + size * local, terms),
                 to_fixed_tuple(tables.factor[first : first + terms], terms),
@@ -92,12 +100,12 @@ def fused(shape: Shape) -> Any:
                 for block in range(span, stop, PAIRS):
                     last = min(block + PAIRS, stop)
                     if drawn:
-                        coming = (base, operands[0], block + PAIRS, size)
-                        _draw(tables, key, terms, pair + block, last - block, lanes, coming)
+                        _draw(keys, terms, pair + block, last - block, lanes)
                     for i in range(block, last, LANES):
                         store(out, i, _merge(numbers, final, base, i, lanes - 4 * block, operands, scalars))
                     for i in range(block, last, LANES):
                         merged = load(out, i)
+                        _fetch(base, operands[0], i + AHEAD, size)
                         seen = either(seen, merged)
                         sums = enter_sums(sums, merged)
                 partial, places = end_sums(sums, (stop - span) // LANES)
@@ -106,7 +114,7 @@ def fused(shape: Shape) -> Any:
             if whole < words:  # one more vector, which lies partly on the one before
                 i = words - LANES
                 if drawn:
-                    _draw(tables, key, terms, pair + i, LANES, lanes, (base, operands[0], i, size))
+                    _draw(keys, terms, pair + i, LANES, lanes)
                 merged = _merge(numbers, final, base, i, lanes - 4 * i, operands, scalars)
                 store(out, i, merged)
                 seen = either(seen, merged)
@@ -123,26 +131,30 @@ def fused(shape: Shape) -> Any:
 
 
 @inline
-def _draw(tables: Any, key: Any, terms: Any, pair: Any, count: Any, lanes: Any, coming: Any) -> None:
-    """The random lanes of so many pairs from `pair` on: PAIRS words for each term, its first at the address `lanes`.
-
-    Drawing needs no memory, so meanwhile the next block's weights are fetched: `coming` is the base's address, the
-    terms', the pairs' index there, and bytes of a term's element."""
-    base, addresses, index, size = coming
+def _draw(keys: Any, terms: Any, pair: Any, count: Any, lanes: Any) -> None:
+    """The random lanes of so many pairs from `pair` on: PAIRS words for each term, its first at the address `lanes`."""
     upper = right(word(pair), S16)
-    for t in range(terms):
-        first, middle = fill(xor_word(tables.key[key + t], upper)), fill(tables.middle[key + t])
-        for i in range(0, count, LANES):
-            fetch(addresses[t], (index + i) * (size // 2))
-            if t == 0:
-                fetch(base, index + i)
-            store(lanes, t * PAIRS + i, lanes_of(numbered(word(pair + i)), first, middle))
+    pairs = numbered(word(pair))
+    for i in range(0, count, LANES):
+        for t in range(terms):
+            first, middle = fill(xor_word(keys[0][t], upper)), fill(keys[1][t])
+            store(lanes, t * PAIRS + i, lanes_of(pairs, first, middle))
+        pairs = add(pairs, fill(WIDE))
+
+
+@inline
+def _fetch(base: Any, addresses: Any, index: Any, size: Any) -> None:
+    """The base's vector of pairs at `index` and the terms', of `size` bytes an element, into the first-level cache."""
+    fetch(base, index)
+    for t in range(len(addresses)):
+        for part in range(size // 2):
+            fetch(addresses[t], index * (size // 2) + part * LANES)
 
 
 @inline
 def _merge(shape: Any, final: Any, base: Any, i: Any, lanes: Any, operands: Any, scalars: Any) -> Any:
     """A vector of merged pairs, from the i-th on; see cpu_terms.every_term."""
-    kind, finish, based, certain, start, nobody = final
+    kind, finish, based, certain, scaled, start, nobody = final
     divisor, scale = scalars
     theta = load(base, i)
     none, starts, shares = fill_numbers(NAUGHT), fill_numbers(start), fill_numbers(nobody)
@@ -161,7 +173,8 @@ def _merge(shape: Any, final: Any, base: Any, i: Any, lanes: Any, operands: Any,
         if not certain:
             share_low, share_high = _not_tiny(share_low), _not_tiny(share_high)
         low, high = over(low, share_low), over(high, share_high)
-    low, high = times(fill_numbers(scale), low), times(fill_numbers(scale), high)
+    if scaled:
+        low, high = times(fill_numbers(scale), low), times(fill_numbers(scale), high)
     if based:
         low, high = plus(low_numbers(kind, theta), low), plus(high_numbers(kind, theta), high)
     return rounded_pairs(kind, bits(low), bits(high))

@@ -46,6 +46,7 @@ class Shape:
     mask: int  # KEEP, DROP, FLOOR or BAND
     finish: int
     base: bool  # b is 1, else 0
+    scaled: bool  # λ is not 1
     plain: bool  # deltas of 16-bit weights from the base, and factors from LEAST_PLAIN on: see _plain
     certain: bool  # AGREED, and every weight is above SMALLEST_DIVISOR, so that their sums are as well
 
@@ -176,6 +177,7 @@ def _shape(plan: Plan, finish: int, formats: tuple[int, int], kinds: set[tuple[i
         mask=masks.pop() if masks else KEEP,
         finish=finish,
         base=plan.base != 0.0,
+        scaled=fp32(plan.factor) != 1.0,
         plain=operands == {(kind, False)} and _plain(plan),
         certain=finish == AGREED and min(term.weight for term in plan.terms) > 2 * SMALLEST_DIVISOR,
     )

@@ -104,5 +104,7 @@ def enter(t: Any, shape: Any, terms: Any, turn: Any, i: Any, lanes: Any, theta: 
         part = fill_numbers(share[t])
         share_low = plus(share_low, where_most(a_low, none, none, part))
         share_high = plus(share_high, where_most(a_high, none, none, part))
-    low, high = plus(low, where_below(a_low, none, none, a_low)), plus(high, where_below(a_high, none, none, a_high))
-    return low, high, share_low, share_high, sign_low, sign_high
+    a_low, a_high = where_most(a_low, none, none, a_low), where_most(a_high, none, none, a_high)
+    if t > 0:  # the first is added to +0.0, which changes no such number
+        a_low, a_high = plus(low, a_low), plus(high, a_high)
+    return a_low, a_high, share_low, share_high, sign_low, sign_high

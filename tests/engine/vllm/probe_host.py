@@ -4,7 +4,7 @@ What a linear layer computes with may be packed, and its parameter gone or stale
 makes of the identity, which shows each of them exactly (but for the sign of a zero).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ class ProbedWorker(MergeWorker):
     """MergeWorker, and what it serves."""
 
     device: Any
+    logits: int
 
     def served_weights(self) -> dict[str, torch.Tensor]:
         """vLLM's own names, this rank's part."""
@@ -39,6 +40,22 @@ class ProbedWorker(MergeWorker):
                 identity = torch.eye(width, dtype=layer.params_dtype, device=self.device)
                 found[f"{name}.weight"] = layer.quant_method.apply(layer, identity, None).t().contiguous()
         return found
+
+    def count_logits(self) -> None:
+        """From now on, the rows that logits are computed of."""
+        model = self.model_runner.model
+        whole, self.logits = model.compute_logits, 0
+
+        def counted(hidden: torch.Tensor, *more: Any) -> Any:
+            self.logits += len(hidden)
+            return whole(hidden, *more)
+
+        model.compute_logits = counted
+
+    def counted_logits(self) -> int:
+        """How many since `count_logits`, which ends."""
+        del self.model_runner.model.compute_logits
+        return self.logits
 
     def break_once(self) -> None:
         """The next merge raises when a few tensors are in their layers."""
@@ -63,6 +80,12 @@ class ProbedHost(Host):
         """Writes what one worker serves as a safetensors file."""
         (weights,) = self._llm.collective_rpc("served_weights")
         save_file(weights, path)
+
+    def counted_logits(self, rows: Sequence[Sequence[int]], tails: Sequence[int]) -> tuple[list[Any], int]:
+        """`score`, and of how many tokens logits were computed."""
+        self._llm.collective_rpc("count_logits")
+        found = self.score(rows, tails)
+        return found, self._llm.collective_rpc("counted_logits")[0]
 
     def start_plain(self, folder: str, arguments: dict[str, Any]) -> None:
         """vLLM on a checkpoint, as anybody would start it. transformers 5 has no config of DeepSeek's first generation,
