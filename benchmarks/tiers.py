@@ -48,7 +48,7 @@ DATA = {  # of the skills whose answers are long enough for a tier
     "mbpp": "mbpp_test.jsonl",
     "humaneval": "humaneval.jsonl",
 }
-ARGUMENTS = {"enforce_eager": True, "max_model_len": 2048}
+ARGUMENTS = {"max_model_len": 2048}
 BASELINES = 8  # the landscape's first merges
 
 
