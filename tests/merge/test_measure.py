@@ -90,6 +90,17 @@ def test_the_kth_largest(case: Case, data: st.DataObject, threads: int) -> None:
         assert exact(found) == exact(by_torch(lambda k=k: kth_largest(values, k, {})))
 
 
+@pytest.mark.parametrize("near", [0.0, 3e-3, 1.0])  # how far the operand is from the base; 0: as far as may be
+def test_every_kth_largest_of_16_bit_weights(near: float) -> None:
+    n, random = 2 * BLOCK + 37, torch.Generator().manual_seed(5)
+    base = torch.randn(n, generator=random).bfloat16()
+    moved = (base + near * torch.randn(n, generator=random) if near else torch.randn(n, generator=random)).bfloat16()
+    values, kept = Values("delta", base, Operand(moved), key="t"), {}
+    largest = (moved.float() - base.float()).abs().sort(descending=True).values
+    for k in (1, 2, n - 1, *range(3, n - 1, 97)):
+        assert compiled(lambda k=k: kth_largest(values, k, kept), 2, values) == float(largest[k - 1])
+
+
 @EXAMPLES
 @given(CASES, st.integers(1, 400), st.integers(0, 40), THREADS)
 @example(Case(0, 0, "delta", torch.bfloat16, None, step=0.5), 4097, 3, 2)
@@ -115,7 +126,10 @@ def test_a_histogram_is_made_once_and_small() -> None:
     assert made.call_count == 1
     (histogram,) = (value for value in kept.values() if isinstance(value, cpu_order.Histogram))
     assert len(histogram.bins) < 2000 and int(histogram.reached[-1]) == values.n
-    with mock.patch.object(cpu_order, "_counts", side_effect=AssertionError("measured again")):
+    with (
+        mock.patch.object(cpu_order, "histogram", side_effect=AssertionError("measured again")),
+        mock.patch.object(cpu_order, "select", side_effect=AssertionError("measured again")),
+    ):
         assert kth_largest(values, 20, kept) == by_torch(lambda: kth_largest(values, 20, {}))
 
 

@@ -49,7 +49,7 @@ def measure_blocks(
     for block in range(begin, end):
         start = block * BLOCK
         count = min(BLOCK, n - start)
-        if what == SIZES and count == BLOCK and mask[0] <= DROP and _plain(one):
+        if what == SIZES and count == BLOCK and mask[0] <= DROP and plain(one):
             if mask[0] == DROP:
                 _thinned_sizes(one[0] + 2 * start, one[2] + 2 * start, start, np.uint32(mask[1]), keys, even, odd)
             else:
@@ -160,7 +160,7 @@ def _leave_out(mask: Any, band: Any, keys: Any, start: Any, count: Any, found: A
 
 
 @inline
-def _plain(values: Any) -> Any:
+def plain(values: Any) -> Any:
     """Whether it is the delta of bfloat16 weights from a bfloat16 base, which is what most tensors are."""
     _, kind, operand, stored, is_delta, delta = values
     return kind == BF16 and stored == BF16 and operand != 0 and is_delta == 0 and delta == 1

@@ -1,10 +1,11 @@
 """Order statistics on the CPU's kernels: the values of measure/orders.py, without sorting a tensor.
 
 The bits of |a|, read as an integer, have its order. Their upper half (0 … 32767) is counted once a tensor; the k-th
-largest is then found by counting the lower half of the elements in the one bin it lies in. It needs no numba until
-something is measured.
+largest is then found among the lower halves of the elements in the one bin it lies in. Those are few but for 0, which
+most differences of 16-bit numbers have. It needs no numba until something is measured.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ from automerge.merge.view import Values
 
 RUN = 256  # blocks a thread counts at once, at least
 ROWS = 1 << 17  # elements a thread ranks at once, about
-HALVES = 1 << 16
+MOST_RUNS = 16
+HALVES = 1 << 15
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -30,19 +32,41 @@ class Histogram(NamedTuple):
 
 def histogram(values: Values, *, threads: int | None = None) -> Histogram:
     """All of a tensor's. `threads`: torch.get_num_threads() by default."""
-    counts = _counts(values, None, threads)
-    bins = np.flatnonzero(counts)[::-1]
-    return Histogram(bins.astype(np.uint16), np.cumsum(counts[bins]))
+    from automerge.merge.kernels.cpu_order_loop import count_upper
+
+    given, runs = described(values), _runs(values)
+    counts = np.zeros((len(runs), HALVES), np.int64)
+
+    def task(number: int) -> None:
+        count_upper(given, *runs[number], values.n, counts[number])
+
+    share_out([partial(task, number) for number in range(len(runs))], threads)
+    total = counts.sum(axis=0)
+    bins = np.flatnonzero(total)[::-1]
+    return Histogram(bins.astype(np.uint16), np.cumsum(total[bins]))
 
 
 def select(values: Values, k: int, found: Histogram, *, threads: int | None = None) -> float:
     """The k-th largest |a|, 1 ≤ k ≤ n, of the tensor whose histogram it is."""
+    from automerge.merge.kernels.cpu_order_loop import gather_lower
+
     place = int(np.searchsorted(found.reached, k))
     upper = int(found.bins[place])
     ahead = int(found.reached[place - 1]) if place else 0
-    counts = _counts(values, upper, threads)
-    lower = HALVES - 1 - int(np.searchsorted(np.cumsum(counts[::-1]), k - ahead))
-    return float(np.uint32(upper << 16 | lower).view(np.float32))
+    given, runs = described(values), _runs(values)
+    # each run's, with room for all of the bin: memory that nothing is written to is none
+    lower = np.empty((len(runs), int(found.reached[place]) - ahead), np.uint16)
+    met = np.zeros(len(runs), np.int64)
+
+    def task(number: int) -> None:
+        met[number] = gather_lower(given, upper, *runs[number], values.n, lower[number])
+
+    share_out([partial(task, number) for number in range(len(runs))], threads)
+    inside = np.concatenate([lower[number, :count] for number, count in enumerate(met)])
+    last = len(inside) - (k - ahead)
+    if last >= 0:
+        inside.partition(last)
+    return float(np.uint32(upper << 16 | (int(inside[last]) if last >= 0 else 0)).view(np.float32))
 
 
 def row_ranks(values: Values, columns: int, *, threads: int | None = None) -> Tensor:
@@ -60,22 +84,8 @@ def row_ranks(values: Values, columns: int, *, threads: int | None = None) -> Te
     return torch.from_numpy(ranks)
 
 
-def _counts(values: Values, upper: int | None, threads: int | None) -> Array:
-    """int64 [65536]: elements by the upper half of |a|'s bits, or by the lower half of those whose upper is `upper`."""
-    from automerge.merge.kernels.cpu_order_loop import count_lower, count_upper
-
-    blocks, given = -(-values.n // BLOCK), described(values)
-    run = max(RUN, -(-blocks // 16))  # each has its own counters
-    starts = range(0, blocks, run)
-    counts = np.zeros((len(starts), HALVES), np.int64)
-
-    def task(number: int, begin: int) -> None:
-        end = min(begin + run, blocks)
-        if upper is None:
-            count_upper(given, begin, end, values.n, counts[number])
-        else:
-            count_lower(given, upper, begin, end, values.n, counts[number])
-
-    share_out([lambda n=n, s=s: task(n, s) for n, s in enumerate(starts)], threads)  # type: ignore[misc]
-    total: Array = counts.sum(axis=0)
-    return total
+def _runs(values: Values) -> list[tuple[int, int]]:
+    """First blocks and ends of what threads take at once, each with arrays of its own."""
+    blocks = -(-values.n // BLOCK)
+    run = max(RUN, -(-blocks // MOST_RUNS))
+    return [(first, min(first + run, blocks)) for first in range(0, blocks, run)]

@@ -6,9 +6,14 @@ import numpy as np
 
 from automerge.merge.kernels.cpu_cache import compiled
 from automerge.merge.kernels.cpu_measure import BLOCK
-from automerge.merge.kernels.cpu_measure_loop import HALF, read, read_one
+from automerge.merge.kernels.cpu_measure_loop import HALF, plain, read, read_one
+from automerge.merge.kernels.cpu_table import BF16, LANES
+from automerge.merge.kernels.cpu_vectors import bits as bits_of
+from automerge.merge.kernels.cpu_vectors import both as both_vectors
+from automerge.merge.kernels.cpu_vectors import fill, high_numbers, lanes_most, load, low_numbers, lowest, minus, store
+from automerge.merge.kernels.cpu_vectors import sub as sub_vectors
+from automerge.merge.kernels.cpu_vectors import xor as xor_vectors
 from automerge.merge.kernels.cpu_words import (
-    LOW,
     MAGNITUDE,
     NAUGHT,
     ONE,
@@ -20,12 +25,13 @@ from automerge.merge.kernels.cpu_words import (
     inline,
     left,
     right,
+    sub,
     word,
-    xor,
 )
 
 DIGITS = 4  # of a magnitude's 32 bits, 8 bits each
 BASE = 256
+BELOW = np.uint32(0xFFFE)
 BYTE, EIGHT, TOP = np.uint32(0xFF), np.uint32(8), np.uint32(24)
 
 
@@ -47,24 +53,46 @@ def count_upper(values: Any, begin: Any, end: Any, n: Any, counts: Any) -> None:
 
 
 @compiled()
-def count_lower(values: Any, upper: Any, begin: Any, end: Any, n: Any, counts: Any) -> None:
-    """Adds to counts, int64 [65536], the blocks' elements whose upper half is `upper`, by the lower half."""
-    theta, found = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    here = np.empty(BLOCK, np.uint32)
-    wanted = left(word(upper), S16)
+def gather_lower(values: Any, upper: Any, begin: Any, end: Any, n: Any, lower: Any) -> Any:
+    """Of the blocks' |a| whose upper half is `upper`: writes to `lower`, uint16, the lower halves but those that are 0,
+    and tells how many it wrote."""
+    theta, found, here = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(LANES, np.uint32)
+    at, buffer = np.int64(found.ctypes.data), (np.int64(here.ctypes.data), here)
+    wanted, met = left(word(upper), S16), 0
     for block in range(begin, end):
         count = min(BLOCK, n - block * BLOCK)
+        if count == BLOCK and plain(values):
+            base, operand = values[0] + 2 * block * BLOCK, values[2] + 2 * block * BLOCK
+            for p in range(0, HALF, LANES):
+                x, under = load(operand, p), load(base, p)
+                low = minus(low_numbers(BF16, x), low_numbers(BF16, under))
+                high = minus(high_numbers(BF16, x), high_numbers(BF16, under))
+                met = _enter(bits_of(low), wanted, buffer, lower, met)
+                met = _enter(bits_of(high), wanted, buffer, lower, met)
+            continue
         read(values, block * BLOCK, count, theta, found)
         if count < BLOCK:  # what fills the block up must not count
             found[count // 2 + count % 2 : HALF] = np.nan
             found[HALF + count // 2 :] = np.nan
-        met = 0
-        for i in range(BLOCK):
-            rest = xor(both(bits(found[i]), MAGNITUDE), wanted)
-            here[met] = rest
-            met += 1 if rest <= LOW else 0
-        for i in range(met):
-            counts[here[i]] += 1
+        for i in range(0, BLOCK, LANES):
+            met = _enter(load(at, i), wanted, buffer, lower, met)
+    found[0], here[0] = NAUGHT, ZERO  # they live until here: numba does not know that their addresses are in use
+    return met
+
+
+@inline
+def _enter(numbers: Any, wanted: Any, buffer: Any, lower: Any, met: Any) -> Any:
+    """How many are met, after a vector whose wanted lanes are written; few vectors have any."""
+    place, here = buffer
+    rest = xor_vectors(both_vectors(numbers, fill(MAGNITUDE)), fill(wanted))
+    lanes = lanes_most(sub_vectors(rest, fill(ONE)), fill(BELOW))  # 1 … 65535
+    if lanes:
+        store(place, 0, rest)
+        while lanes:
+            lower[met] = here[lowest(lanes)]
+            met += 1
+            lanes = both(lanes, sub(lanes, ONE))
+    return met
 
 
 @compiled()

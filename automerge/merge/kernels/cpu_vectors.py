@@ -173,6 +173,10 @@ def _where(compare: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
     return lambda builder, a, b, x, y: builder.select(compare(builder, a, b), x, y)
 
 
+def _mask(builder: Any, compared: Any) -> Any:
+    return builder.zext(builder.bitcast(compared, ir.IntType(LANES)), _I32)
+
+
 def _lane(builder: Any, vector: Any, index: Any) -> Any:
     return builder.extract_element(vector, builder.trunc(index, _I32))
 
@@ -193,6 +197,9 @@ where_below = _function(
 where_above = _function(
     numbers, (numbers, numbers, numbers, numbers), _where(lambda b, x, y: b.fcmp_ordered(">", x, y))
 )
+# bit i: whether lane i of a is at most that of b; the place of a word's lowest bit that is 1
+lanes_most = _function(_word, (words, words), lambda b, x, y: _mask(b, b.icmp_unsigned("<=", x, y)))
+lowest = _function(_long, (_word,), lambda b, x: b.zext(b.cttz(x, _I1(1)), _I64))
 where_smaller = _function(words, (words, words, words, words), _where(lambda b, x, y: b.icmp_unsigned("<", x, y)))
 lane = _function(_word, (words, _long), _lane)
 
