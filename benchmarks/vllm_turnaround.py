@@ -49,7 +49,8 @@ ABOUT = (
 MEMORY = (
     "What vLLM's process owns at most while a merge is made into it, beyond what it owned before, with a C library "
     "that gives back what is free at once. (As it is run it keeps that.) The bound is two layers' worth, "
-    "the largest tensor (the embedding) counting as one."
+    "the largest tensor (the embedding) counting as one: ours, and vLLM's own new copy. Where the CPU has AMX, vLLM "
+    "packs that copy into one more."
 )
 FRESH = """
 import json, sys
