@@ -2,16 +2,12 @@
 
 vLLM takes the logits of every token of a prompt whose log-probabilities are asked: for a question of 700 tokens and an
 answer of 60 more work than the model's own. This narrows what its runner is told to look at (vLLM 0.24 to 0.32, runner
-V1); a runner made otherwise is left as it is, and computes them all. On a CPU a few rows of logits are normalised at a
-time, which stay in its cache.
+V1); a runner made otherwise is left as it is, and computes them all.
 """
 
 from typing import Any
 
-import torch
-
 FIRST = "automerge_first"  # in a request's extra_args: the first token whose successor's log-probability is wanted
-ROWS = 4  # of logits at a time
 
 
 class _Shifted:
@@ -24,25 +20,6 @@ class _Shifted:
         return getattr(self._original, name)
 
 
-class _InRows:
-    """vLLM's sampler, which it asks for the logarithms of all rows and then for what it wants of them; here the first
-    waits for the second."""
-
-    def __init__(self, sampler: Any) -> None:
-        self._sampler = sampler
-
-    def compute_logprobs(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits
-
-    def gather_logprobs(self, logits: torch.Tensor, count: int, tokens: torch.Tensor) -> tuple[Any, ...]:
-        """(token ids, log-probabilities, ranks, None), each of a row a token."""
-        parts = [
-            self._sampler.gather_logprobs(self._sampler.compute_logprobs(rows), count, wanted)[:3]
-            for rows, wanted in zip(torch.split(logits, ROWS), torch.split(tokens, ROWS), strict=True)
-        ]
-        return (*(torch.cat(column) for column in zip(*parts, strict=True)), None)
-
-
 def only_tails(runner: Any) -> None:
     """From now on."""
     whole = getattr(runner, "_get_prompt_logprobs_dict", None)
@@ -50,23 +27,20 @@ def only_tails(runner: Any) -> None:
         return
 
     def narrowed(hidden_states: Any, scheduled: dict[str, int]) -> Any:
-        if not runner.num_prompt_logprobs:
-            return whole(hidden_states, scheduled)
         skipped = {name: _skipped(runner.requests[name], scheduled.get(name)) for name in runner.num_prompt_logprobs}
-        starts, sampler = runner.query_start_loc, runner.sampler
+        skipped = {name: count for name, count in skipped.items() if count}
+        if not skipped:
+            return whole(hidden_states, scheduled)
+        starts = runner.query_start_loc
         runner.query_start_loc = _Shifted(starts, starts.np.copy())
-        if hidden_states.device.type == "cpu":
-            runner.sampler = _InRows(sampler)
-        requests = []
         for name, count in skipped.items():
-            if count:
-                runner.query_start_loc.np[runner.input_batch.req_id_to_index[name]] += count
-                runner.requests[name].num_computed_tokens += count
-                requests.append((runner.requests[name], count))
+            runner.query_start_loc.np[runner.input_batch.req_id_to_index[name]] += count
+            runner.requests[name].num_computed_tokens += count
+        requests = [(runner.requests[name], count) for name, count in skipped.items()]
         try:
             return whole(hidden_states, {name: count - skipped.get(name, 0) for name, count in scheduled.items()})
         finally:
-            runner.query_start_loc, runner.sampler = starts, sampler
+            runner.query_start_loc = starts
             for request, count in requests:
                 request.num_computed_tokens -= count
 
