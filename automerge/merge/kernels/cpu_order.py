@@ -54,8 +54,8 @@ def select(values: Values, k: int, found: Histogram, *, threads: int | None = No
     upper = int(found.bins[place])
     ahead = int(found.reached[place - 1]) if place else 0
     given, runs = described(values), _runs(values)
-    # each run's, with room for all of the bin: memory that nothing is written to is none
-    lower = np.empty((len(runs), int(found.reached[place]) - ahead), np.uint16)
+    room = min(int(found.reached[place]) - ahead, BLOCK * (runs[0][1] - runs[0][0]))  # the first run is the longest
+    lower = np.empty((len(runs), room), np.uint16)  # memory that nothing is written to is none
     met = np.zeros(len(runs), np.int64)
 
     def task(number: int) -> None:
