@@ -30,6 +30,8 @@ from rich.table import Table
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for tests.peers
 
+from outcome import hand_out  # noqa: E402
+
 from tests.peers.peer import NO_PEER, peer_python  # noqa: E402
 from tests.ports import free_port  # noqa: E402
 
@@ -206,10 +208,7 @@ def main() -> None:
         table.add_row(each.tool, "yes" if each.taken else "[red]no[/red]", each.said, lines, f"{each.seconds:.0f}")
     Console().print(table)
     results = {"command": "python benchmarks/export_takers.py", "takers": [asdict(each) for each in found]}
-    if not args.quick:
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    if args.json:
-        print(json.dumps(results))
+    hand_out(results, RESULTS, quick=args.quick, as_json=args.json)
     sys.exit(0 if all(each.taken for each in found) else 1)
 
 

@@ -41,6 +41,8 @@ from rich.table import Table
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for tests
 
+from outcome import hand_out  # noqa: E402
+
 from automerge.study.folder import StudyFolder  # noqa: E402
 from automerge.study.records import Row, study_rows  # noqa: E402
 from automerge.study.store import open_study  # noqa: E402
@@ -346,10 +348,7 @@ def main() -> None:
     if "recovery_seconds" in found.get("driver", {}):
         plain, after = found["driver"]["plain_seconds"], found["driver"]["recovery_seconds"]
         print(f"first answer after a start: {plain:.1f} s; after a kill {after:.1f} s (median)")
-    if not args.quick:
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    if args.json:
-        print(json.dumps(results))
+    hand_out(results, RESULTS, quick=args.quick, as_json=args.json)
     sys.exit(1 if any(scene["problems"] for scene in found.values()) else 0)
 
 

@@ -26,6 +26,8 @@ from rich.table import Table
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for benchmarks.merge_memory and tests.peers
 
+from outcome import hand_out  # noqa: E402
+
 from automerge.moe import Mixture, open_mixture, write_mixture  # noqa: E402
 from automerge.moe.config import MoeConfig  # noqa: E402
 from benchmarks.merge_memory import resident  # noqa: E402
@@ -113,10 +115,7 @@ def main() -> None:
         table.add_row(row["gate_mode"], *sizes, f"{row['seconds']}")
     Console().print(table)
     summary = {"command": "python benchmarks/moe_memory.py", "rows": rows}
-    if not chosen.quick:
-        RESULT.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    if chosen.json:
-        print(json.dumps(summary))
+    hand_out(summary, RESULT, quick=chosen.quick, as_json=chosen.json)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ nothing written.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from outcome import hand_out
 from rich.console import Console
 from rich.table import Table
 
@@ -170,10 +170,7 @@ def main() -> None:
     table.add_row("two real workers on two cores against one on one, zoo", f"{found['ratio']:.2f}×", "≥ 1.7×")
     table.add_row("… against one that has both cores", f"{found['of_both']:.2f}×", "")
     Console().print(table)
-    if not args.quick:
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    if args.json:
-        print(json.dumps(results))
+    hand_out(results, RESULTS, quick=args.quick, as_json=args.json)
 
 
 if __name__ == "__main__":

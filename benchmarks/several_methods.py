@@ -9,7 +9,6 @@ and with --json ends with one line of JSON. --quick: one seed, few proposals, no
 """
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -25,6 +24,7 @@ from rich.table import Table
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+from outcome import hand_out  # noqa: E402
 from search.replay import new_study  # noqa: E402
 
 from automerge.cli.opening import open_config  # noqa: E402
@@ -114,10 +114,7 @@ def main() -> None:
     print(f"on average: together {found['together']:.4f}, apart {found['apart']:.4f}")
     command = f"python benchmarks/several_methods.py --seeds {seeds} --proposals {proposals}"
     results = {"command": command, "mean": found, "seeds": rows}
-    if not args.quick:
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    if args.json:
-        print(json.dumps(results))
+    hand_out(results, RESULTS, quick=args.quick, as_json=args.json)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ results/tiers.json, and with --json ends with one line of JSON. --quick asks a f
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -25,6 +24,8 @@ from scipy.stats import spearmanr
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for benchmarks.search
+
+from outcome import hand_out  # noqa: E402
 
 from automerge.config import EngineConfig, load_search  # noqa: E402
 from automerge.engine.base import Engine  # noqa: E402
@@ -152,10 +153,7 @@ def main() -> None:
             order.add_row(name, f"{value:.3f}")
     Console().print(table, order)
     results = {"command": "python benchmarks/tiers.py", "engine": args.engine, "cost": rows, "ranks": found}
-    if not args.quick:
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    if args.json:
-        print(json.dumps(results))
+    hand_out(results, RESULTS, quick=args.quick, as_json=args.json)
 
 
 if __name__ == "__main__":
