@@ -100,15 +100,16 @@ def _taken(device: torch.device, most: bool = False) -> int:
 
 
 def _batch_bytes(recipe: Recipe, opened: _Open) -> int:
-    """A layer's worth at most, for as much again is what vLLM makes a layer anew in. On a GPU half of it, since a batch
-    is freed after the next is made; more than elsewhere, since each batch is waited for."""
+    """On a GPU half a layer's worth, for as much as a layer is what vLLM makes one anew in, and a batch is freed after
+    the next is made; more than elsewhere, since each batch is waited for."""
+    if opened.share.device.type != "cuda":
+        return BATCH_BYTES
     sizes: Counter[int] = Counter()
     for name, shape in opened.models.frame(recipe).shapes.items():
         layer = place_of(name).layer
         if layer is not None:
             sizes[layer] += math.prod(shape) * OUTPUT_DTYPES[recipe.dtype].itemsize
-    largest = max(sizes.values(), default=BATCH_BYTES)
-    return largest // 2 if opened.share.device.type == "cuda" else min(BATCH_BYTES, largest)
+    return max(sizes.values(), default=BATCH_BYTES) // 2
 
 
 def _tensors(merge: Merge, told: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
