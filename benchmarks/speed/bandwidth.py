@@ -36,7 +36,7 @@ def measure(rounds: int, quick: bool) -> Section:
     for threads in (1, 2):
         calls |= _calls(base, sources, threads, moved)
     torch_threads = torch.get_num_threads()
-    taken = interleaved(calls, rounds)
+    taken = interleaved(calls, rounds, mixed=True)
     found, best = medians(taken), {name: min(seconds) for name, seconds in taken.items()}
     torch.set_num_threads(torch_threads)
     rows = []

@@ -38,7 +38,7 @@ def measure(rounds: int, quick: bool) -> Section:
             models = opened(smaller[0], smaller[1 : count + 1])
             merge = Merge(recipe_of(models, METHOD), models)
             calls[f"{number}/{count}"] = lambda merge=merge: run(merge)  # type: ignore[misc]
-    found = medians(interleaved(calls, min(rounds, MOST_ROUNDS)))
+    found = medians(interleaved(calls, min(rounds, MOST_ROUNDS), mixed=True))
     points = [(elements[number], count, found[f"{number}/{count}"]) for number in layers for count in counts]
     fit = _fit(points)
     rows = []

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -42,14 +43,21 @@ class Section:
     extra: Row
 
 
-def interleaved(calls: Mapping[str, Callable[[], float | None]], rounds: int) -> dict[str, list[float]]:
+def interleaved(
+    calls: Mapping[str, Callable[[], float | None]], rounds: int, *, mixed: bool = False
+) -> dict[str, list[float]]:
     """Seconds of every call in each round, all calls taking turns; after one round that is not counted.
 
-    A call that returns a number has measured itself.
+    A call that returns a number has measured itself. `mixed`: each round in another order (the same in every run), for
+    a call pays for what the one before it left in the caches to be written back.
     """
     found: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
-        for name, call in calls.items():
+        order = list(calls)
+        if mixed:
+            random.Random(number).shuffle(order)
+        for name in order:
+            call = calls[name]
             begun = time.perf_counter()
             own = call()
             seconds = time.perf_counter() - begun if own is None else own

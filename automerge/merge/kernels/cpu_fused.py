@@ -3,8 +3,9 @@
 Two neighbouring 16-bit elements travel as one 32-bit word from the load to the checksum; `low` and `high` are the two.
 The maths is plan.py's, operation for operation. A block takes three loops: it draws the random lanes, merges, and adds
 up the checksum, with what the next loop reads in the first-level cache. Each is short enough for a core to have several
-vectors under way; as one loop it would wait for each vector's long chain of operations to end. The last one needs no
-memory, so meanwhile the weights of a later block are fetched. Loops over terms have a constant length and are unrolled.
+vectors under way; as one loop it would wait for each vector's long chain of operations to end. All three fetch for a
+later block, each another part of what it needs, so that memory is busy throughout. Loops over terms have a constant
+length and are unrolled.
 """
 
 from functools import cache
@@ -23,6 +24,7 @@ from automerge.merge.kernels.cpu_vectors import (
     both,
     either,
     fetch,
+    fetch_output,
     fill,
     fill_numbers,
     hashed,
@@ -48,7 +50,7 @@ from automerge.merge.kernels.cpu_words import either as either_words
 from automerge.merge.kernels.cpu_words import load as load_word
 from automerge.merge.kernels.cpu_words import xor as xor_word
 
-AHEAD = 2 * PAIRS  # words from the vector that is added up to the one that is fetched
+AHEAD = 2 * PAIRS  # words from the vector that is worked on to the one that is fetched
 WIDE = np.uint32(LANES)
 
 
@@ -63,6 +65,7 @@ def fused(shape: Shape) -> Any:
     # the divisor of a sum of nothing: lost in any sum of such weights, and 0 ÷ it is 0
     certain, nobody = shape.certain, np.float32(1.1754944e-38 if shape.certain else 0.0)
     drawn = shape.mask == DROP
+    half = (terms + 1) // 2
     final = (kind, finish, based, certain, shape.scaled, start, nobody)
 
     @compiled()
@@ -100,12 +103,16 @@ def fused(shape: Shape) -> Any:
                 for block in range(span, stop, PAIRS):
                     last = min(block + PAIRS, stop)
                     if drawn:
-                        _draw(keys, terms, pair + block, last - block, lanes)
+                        _draw(keys, terms, pair + block, last - block, lanes, base, block + AHEAD)
                     for i in range(block, last, LANES):
+                        if not drawn:
+                            fetch(base, i + AHEAD)
+                        fetch_output(out, i + AHEAD)
+                        _fetch(operands[0], half, terms, i + AHEAD, size)
                         store(out, i, _merge(numbers, final, base, i, lanes - 4 * block, operands, scalars))
                     for i in range(block, last, LANES):
                         merged = load(out, i)
-                        _fetch(base, operands[0], i + AHEAD, size)
+                        _fetch(operands[0], 0, half, i + AHEAD, size)
                         seen = either(seen, merged)
                         sums = enter_sums(sums, merged)
                 partial, places = end_sums(sums, (stop - span) // LANES)
@@ -114,7 +121,7 @@ def fused(shape: Shape) -> Any:
             if whole < words:  # one more vector, which lies partly on the one before
                 i = words - LANES
                 if drawn:
-                    _draw(keys, terms, pair + i, LANES, lanes)
+                    _draw(keys, terms, pair + i, LANES, lanes, base, i)
                 merged = _merge(numbers, final, base, i, lanes - 4 * i, operands, scalars)
                 store(out, i, merged)
                 seen = either(seen, merged)
@@ -131,11 +138,13 @@ def fused(shape: Shape) -> Any:
 
 
 @inline
-def _draw(keys: Any, terms: Any, pair: Any, count: Any, lanes: Any) -> None:
-    """The random lanes of so many pairs from `pair` on: PAIRS words for each term, its first at the address `lanes`."""
+def _draw(keys: Any, terms: Any, pair: Any, count: Any, lanes: Any, base: Any, ahead: Any) -> None:
+    """The random lanes of so many pairs from `pair` on: PAIRS words for each term, its first at the address `lanes`.
+    Fetches as much of the base from the word `ahead` on."""
     upper = right(word(pair), S16)
     pairs = numbered(word(pair))
     for i in range(0, count, LANES):
+        fetch(base, ahead + i)
         for t in range(terms):
             first, middle = fill(xor_word(keys[0][t], upper)), fill(keys[1][t])
             store(lanes, t * PAIRS + i, lanes_of(pairs, first, middle))
@@ -143,10 +152,9 @@ def _draw(keys: Any, terms: Any, pair: Any, count: Any, lanes: Any) -> None:
 
 
 @inline
-def _fetch(base: Any, addresses: Any, index: Any, size: Any) -> None:
-    """The base's vector of pairs at `index` and the terms', of `size` bytes an element, into the first-level cache."""
-    fetch(base, index)
-    for t in range(len(addresses)):
+def _fetch(addresses: Any, first: Any, end: Any, index: Any, size: Any) -> None:
+    """The vector of pairs at `index` of the terms first … end − 1, of `size` bytes an element."""
+    for t in range(first, end):
         for part in range(size // 2):
             fetch(addresses[t], index * (size // 2) + part * LANES)
 

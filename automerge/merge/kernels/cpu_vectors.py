@@ -127,18 +127,20 @@ over = _function(numbers, (numbers, numbers), lambda b, x, y: b.fdiv(x, y))
 load = _function(
     words, (_long, _long), lambda b, at, i: b.load(_pointer(b, at, _WORDS, i, 4), align=2)
 )  # of the elements, for a pair of 16-bit ones may begin anywhere
-fetch = _function(types.void, (_long, _long), lambda b, at, i: _fetch(b, at, i))  # into the first-level cache
+# into the first-level cache, for reading and for writing
+fetch = _function(types.void, (_long, _long), lambda b, at, i: _fetch(b, at, i, 0))
+fetch_output = _function(types.void, (_long, _long), lambda b, at, i: _fetch(b, at, i, 1))
 store = _function(
     types.void, (_long, _long, words), lambda b, at, i, x: b.store(x, _pointer(b, at, _WORDS, i, 4), align=2)
 )
 
 
-def _fetch(builder: Any, address: Any, index: Any) -> None:
+def _fetch(builder: Any, address: Any, index: Any, writing: int) -> None:
     """The line of that word, wherever it is: what cannot be read is not."""
     kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    reading, closest, data = _I32(0), _I32(3), _I32(1)
-    builder.call(prefetch, [_pointer(builder, address, _I8, index, 4), reading, closest, data])
+    closest, data = _I32(3), _I32(1)
+    builder.call(prefetch, [_pointer(builder, address, _I8, index, 4), _I32(writing), closest, data])
 
 
 def _numbered(builder: Any, first: Any) -> Any:
