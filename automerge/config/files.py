@@ -1,0 +1,101 @@
+"""YAML files → mappings, and where files are: shipped ones, and those that a config names. It knows no config."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from automerge.errors import ConfigError
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+SECRET = re.compile(r"(?i)(^|_)(token|secret|password|passwd|key|credentials?)$")  # names of what no file may hold
+_PACKAGE = Path(__file__).parent.parent
+MAX_VALUES = 100_000  # of one file, far more than any config needs
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML 1.2 mapping, with ${NAME} and ${NAME:-default} taken from the environment. Doubled keys are refused."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"expected UTF-8 text: {error}", where=str(path)) from error
+    try:
+        data = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        problem = (error.problem or "malformed").splitlines()[0]
+        raise ConfigError(f"line {line}: not valid YAML: {problem}", where=str(path)) from error
+    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or tagged number that is none
+        raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"expected a mapping of keys, got {type(data).__name__}", where=str(path))
+    try:
+        if (size := _size(data, {})) > MAX_VALUES:
+            raise ConfigError(f"expected at most {MAX_VALUES:,} values, got {size:,}, aliases counted", where=str(path))
+        return {str(key): _interpolate(value, f"{path}: {key}") for key, value in data.items()}
+    except RecursionError as error:
+        raise ConfigError("not valid here: an alias contains itself, or too many levels", where=str(path)) from error
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """Values in all, an alias's as often as it is named: few lines of aliases can stand for billions."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 1 + sum(
+            _size(entry, known) for entry in (value.values() if isinstance(value, dict) else value)
+        )
+    return known[id(value)]
+
+
+def _interpolate(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _interpolate(entry, f"{where}.{key}") for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_interpolate(entry, where) for entry in value]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        if SECRET.search(match["name"]):
+            hint = "What needs it (the hub, a judge, a database) takes it from the environment by itself."
+            raise ConfigError(f"{match['name']} is a secret, and a study keeps its config", where=where, hint=hint)
+        found = os.environ.get(match["name"]) or match["default"]
+        if found is None:
+            raise ConfigError(
+                f"the environment variable {match['name']} is not set",
+                where=where,
+                hint=f"Set it, or write a default: ${{{match['name']}:-…}}",
+            )
+        return found
+
+    return _VARIABLE.sub(replace, value)
+
+
+def find_shipped(kind: str, name: str) -> Path:
+    """The file `<kind>/<name>.yaml` (kind: search_spaces or evals) of the installed package or of its repository."""
+    folders = [_PACKAGE / "shipped" / kind, _PACKAGE.parent / kind]
+    for folder in folders:
+        if os.path.isfile(folder / f"{name}.yaml"):
+            return folder / f"{name}.yaml"
+    names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    near = difflib.get_close_matches(name, names, n=1)
+    raise ConfigError(
+        f"no file of that name, and {kind}/ has no {name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""),
+        where=name,
+        hint=f"{kind}/ has: {', '.join(names)}",
+    )
+
+
+def locate(text: str, folder: Path) -> str:
+    """A model or data locator: an existing path (relative ones start at `folder`) made absolute, else left as it is."""
+    path = folder / os.path.expanduser(text)
+    if os.path.exists(path):
+        return str(path.resolve())
+    return os.path.abspath(path) if text.startswith((".", "/", "~")) else text
