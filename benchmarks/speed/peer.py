@@ -19,7 +19,7 @@ METHODS = ("dare_linear", "dare_ties", "ties", "linear")
 AIMS = {"dare_linear": 80.0, "dare_ties": 80.0, "ties": 40.0, "linear": 12.0}
 SAME, OWN = "float32 → bfloat16", "bfloat16"
 PAUSED = "after a pause"
-PASSES = 5
+PASSES = 9
 ABOUT = (
     "Base + 2 full checkpoints, bf16, in memory of each process; one thread each. mergekit's: its Executor running "
     "its plan for all tensors (gather, cast to dtype, method, cast to out_dtype), with loaders that hand out what is "
@@ -27,7 +27,7 @@ ABOUT = (
     "output and checksum included. mergekit's `float32 → bfloat16` computes what automerge does; `bfloat16` is what "
     "it does without a dtype, less exact. The ratio, and the aim, is for the former. mergekit takes seconds, in which"
     " memory that is not in use goes cold on a virtual machine: `after a pause` is automerge's first pass then; the "
-    "others follow it at once, as the passes of a search do, medians of five in a row. automerge's methods are the "
+    "others follow it at once, as the passes of a search do, medians of nine in a row. automerge's methods are the "
     "papers' (drop and density 0.5), as a search uses them; `dialect: mergekit` rescales DARE by measured norms. "
     "`new density`: the sources have been merged before, with other densities; `first`: nothing is known of them."
 )
