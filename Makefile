@@ -16,7 +16,7 @@ test: .venv/.ready-test .venv/.ready-vllm .venv-mergekit/.ready lint
 # Beside them the long versions, whose log is kept: the real LLM, whole zoo searches, many kills, every architecture.
 test-full: test long
 
-long: smollm2
+long: .venv/.ready-test .venv/.ready-vllm .venv-mergekit/.ready smollm2
 	@mkdir -p results
 	OMP_NUM_THREADS=1 bash -o pipefail -c '$(BIN)/python -m pytest -n 2 --dist loadfile -vv --no-header -m full --durations=20 2>&1 | tee results/test-full.log'
 

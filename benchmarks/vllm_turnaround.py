@@ -49,8 +49,8 @@ ABOUT = (
 MEMORY = (
     "What vLLM's process owns at most while a merge is made into it, beyond what it owned before, with a C library "
     "that gives back what is free at once. (As it is run it keeps that.) The bound is two layers' worth, "
-    "the largest tensor (the embedding) counting as one: ours, and vLLM's own new copy. Both in whole MB, for the C "
-    "library adds a page to each piece of memory."
+    "the largest tensor (the embedding) counting as one: ours, and vLLM's own new copy. The C library adds a page to "
+    "each, which is all that is over where both lie in memory at once."
 )
 FRESH = """
 import json, sys
@@ -194,11 +194,11 @@ def measure(folder: Path, paths: list[Path], rounds: int, quick: bool) -> list[S
     bound = two_layers(models)
     kept = [{"method": m, "peak_mb": max(r["peak"] for r in memory[m]) / 1e6, "bound_mb": bound / 1e6} for m in methods]
     for row in kept:
-        row["met"] = "yes" if round(row["peak_mb"]) <= round(row["bound_mb"]) else "no"
+        row["met"] = "yes" if row["peak_mb"] <= row["bound_mb"] else "no"
     sizes = (
         Column("method", "method"),
-        Column("peak_mb", "peak, MB", ".0f"),
-        Column("bound_mb", "two layers, MB", ".0f"),
+        Column("peak_mb", "peak, MB", ".2f"),
+        Column("bound_mb", "two layers, MB", ".2f"),
         Column("met", "met"),
     )
     return [

@@ -1,9 +1,7 @@
 """Section `mergekit`: the merge alone, of the same tensors in memory, on one thread each."""
 
 import os
-import statistics
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,12 +124,7 @@ def _ours(base: Tensors, sources: list[Tensors], method: str) -> dict[str, Calla
 
 def _median(call: Callable[[], None]) -> float:
     """Seconds of one of PASSES in a row."""
-    taken = []
-    for _ in range(PASSES):
-        begun = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - begun)
-    return statistics.median(taken)
+    return medians(interleaved({"": call}, PASSES))[""]
 
 
 @contextmanager
