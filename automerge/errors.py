@@ -16,7 +16,9 @@ A message says what was expected and what came. `where` names the file, key or t
 the page of docs/ that says more.
 """
 
+import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 # What a stranger's file holds is quoted; a message stays one screen all the same. A path is shorter than this.
@@ -32,6 +34,12 @@ def find_page(name: str) -> Path | None:
     package = Path(__file__).parent
     pages = [package / "shipped" / "docs" / name, package.parent / "docs" / name]
     return next((page for page in pages if name and page.is_file()), None)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'NEAR'?)`, to stand behind an unknown name; nothing where none of the known ones is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 class AutomergeError(Exception):

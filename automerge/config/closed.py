@@ -1,13 +1,12 @@
 """What every config is: typed, frozen and closed, with errors that name the key and the near name."""
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from automerge.errors import ConfigError
+from automerge.errors import ConfigError, meant
 
 M = TypeVar("M", bound=BaseModel)
 Positive = Annotated[int, Field(ge=1)]
@@ -27,15 +26,10 @@ class Closed(BaseModel):
         known = [field.alias or name for name, field in cls.model_fields.items() if not field.exclude]
         for key in data:
             if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
                 raise PydanticCustomError(
                     "unknown_key",
                     "unknown key '{key}'{near}; known keys: {known}",
-                    {
-                        "key": str(key),
-                        "near": f" (did you mean '{near[0]}'?)" if near else "",
-                        "known": ", ".join(known),
-                    },
+                    {"key": str(key), "near": meant(str(key), known), "known": ", ".join(known)},
                 )
         return data
 
@@ -58,9 +52,5 @@ def check_known(names: Iterable[str], allowed: Collection[str], where: str) -> N
     """Raises ValueError for a name that is not allowed."""
     for name in names:
         if name not in allowed:
-            near = difflib.get_close_matches(name, list(allowed), n=1)
-            raise ValueError(
-                f"{where}: unknown name {name!r}"
-                + (f" (did you mean {near[0]!r}?)" if near else "")
-                + f"; expected one of {', '.join(allowed)}"
-            )
+            expected = ", ".join(allowed)
+            raise ValueError(f"{where}: unknown name {name!r}{meant(name, allowed)}; expected one of {expected}")

@@ -1,6 +1,5 @@
 """YAML files → mappings, and where files are: shipped ones, and those that a config names. It knows no config."""
 
-import difflib
 import os
 import re
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from automerge.errors import ConfigError
+from automerge.errors import ConfigError, meant
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 SECRET = re.compile(r"(?i)(^|_)(token|secret|password|passwd|key|credentials?)$")  # names of what no file may hold
@@ -85,9 +84,8 @@ def find_shipped(kind: str, name: str) -> Path:
         if os.path.isfile(folder / f"{name}.yaml"):
             return folder / f"{name}.yaml"
     names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    near = difflib.get_close_matches(name, names, n=1)
     raise ConfigError(
-        f"no file of that name, and {kind}/ has no {name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""),
+        f"no file of that name, and {kind}/ has no {name!r}{meant(name, names)}",
         where=name,
         hint=f"{kind}/ has: {', '.join(names)}",
     )

@@ -3,7 +3,6 @@
 A scorer's parameters are declared once, as its `Params`; its name in a skill file is the one it registers under.
 """
 
-import difflib
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from automerge.config import Closed, validate
 from automerge.engine.turns import Turns
-from automerge.errors import ConfigError, SkillError
+from automerge.errors import ConfigError, SkillError, meant
 from automerge.records import Completion, LogLikelihood, Score
 
 Answer = Completion | LogLikelihood  # generated text, or the likelihood of a given one
@@ -159,9 +158,7 @@ def make_scorer(spec: Mapping[str, Any], where: str) -> Scorer:
     """The scorer of `{type: NAME, …parameters}`. Raises ConfigError for an unknown type or parameter."""
     kind = spec.get("type")
     if not isinstance(kind, str) or kind not in _SCORERS:
-        near = difflib.get_close_matches(str(kind), names(), n=1)
-        meant = f" (did you mean {near[0]!r}?)" if near else ""
-        what = f"unknown type {kind!r}{meant}" if kind is not None else "key 'type' is missing"
+        what = f"unknown type {kind!r}{meant(str(kind), names())}" if kind is not None else "key 'type' is missing"
         raise ConfigError(f"{what}; known types: {', '.join(names())}", where=where)
     cls = _SCORERS[kind]
     return cls(validate(cls.Params, {key: value for key, value in spec.items() if key != "type"}, where))
