@@ -49,8 +49,7 @@ ABOUT = (
 MEMORY = (
     "What vLLM's process owns at most while a merge is made into it, beyond what it owned before, with a C library "
     "that gives back what is free at once. (As it is run it keeps that.) The bound is two layers' worth, "
-    "the largest tensor (the embedding) counting as one: ours, and vLLM's own new copy. The C library adds a page to "
-    "each, which is all that is over where both lie in memory at once."
+    "the largest tensor (the embedding) counting as one."
 )
 FRESH = """
 import json, sys

@@ -1,10 +1,13 @@
-"""What vLLM's own reload of weights leaves as it was on a CPU, seen in 0.32, and mended here. It knows no merge.
+"""vLLM's own reload of weights on a CPU, seen in 0.32: what it leaves as it was, mended, and what it need not do, left
+out. It knows no merge.
 
-On a CPU vLLM packs weights for its kernels. A reload packs anew what it loads, with three exceptions:
+On a CPU vLLM packs weights for its kernels. A reload makes each layer anew, packs it, and copies it over the old one:
 
-- A head tied to the embedding loads nothing of its own, and goes on computing with the old packed copy.
-- The embedding under such a head is packed as if it were one itself, a copy of the largest tensor that nobody reads.
-- A mixture's experts are taken for an update of kernels that exist, whose weights are then left unpacked.
+- A head tied to the embedding loads nothing of its own, and would go on computing with the old packed copy.
+- A mixture's experts are taken for an update of kernels that exist, whose weights would be left unpacked.
+- Layers that are never packed (norms), and embeddings, which keep their weights beside a packed copy, need no second
+  set of weights: what is loaded goes where it is served from. So the largest tensor of all is never there twice.
+- The embedding under a tied head would be packed as if it were one itself, a copy that nobody reads.
 """
 
 from collections.abc import Iterator
@@ -12,7 +15,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+from vllm.model_executor.layers.vocab_parallel_embedding import (
+    ParallelLMHead,
+    UnquantizedEmbeddingMethod,
+    VocabParallelEmbedding,
+)
+from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
 
 @contextmanager
@@ -25,20 +33,28 @@ def whole_reload(model: nn.Module) -> Iterator[None]:
         method: Any = getattr(layer, "quant_method", None)
         if getattr(method, "moe_kernel", None) is not None:
             method.moe_kernel = None  # as at the first load: made anew, its weights packed
-    tied = _tied(model)
-    for _, embedding in tied:
+        if _in_place(layer, method):
+            get_layerwise_info(layer).load_numel_total = 0  # so vLLM takes it as prepared, and leaves its weights there
+    beneath = _under_heads(model)
+    for embedding in beneath:
         embedding.quant_method.process_weights_after_loading = lambda layer: None  # of this instance alone
     try:
         yield
     finally:
-        for _, embedding in tied:
+        for embedding in beneath:
             del embedding.quant_method.process_weights_after_loading
-    for head, _ in tied:
-        head.quant_method.process_weights_after_loading(head)
 
 
-def _tied(model: nn.Module) -> list[tuple[Any, Any]]:
-    """Heads, and the embedding whose weights each computes with."""
+def _in_place(layer: nn.Module, method: Any) -> bool:
+    """Whether nothing is made of its weights, or only from them; vLLM's reload then ends with that, tied heads
+    included."""
+    if isinstance(layer, VocabParallelEmbedding):
+        return type(method) is UnquantizedEmbeddingMethod
+    return method is None and not hasattr(layer, "process_weights_after_loading")
+
+
+def _under_heads(model: nn.Module) -> list[Any]:
+    """Embeddings whose weights a head of its own computes with."""
     embeddings: list[Any] = [layer for layer in model.modules() if isinstance(layer, VocabParallelEmbedding)]
     heads = [layer for layer in embeddings if isinstance(layer, ParallelLMHead)]
-    return [(h, e) for h in heads for e in embeddings if e is not h and e.weight is h.weight]
+    return [e for e in embeddings if any(e is not head and e.weight is head.weight for head in heads)]
