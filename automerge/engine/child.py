@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from automerge import errors
+from automerge.engine.memory import OUT_OF_MEMORY
 from automerge.errors import AutomergeError, EngineLost
 
 
@@ -62,7 +63,8 @@ class Child:
             answer = self._calls.recv()
         except (EOFError, OSError):
             code = self._end()
-            raise EngineLost(f"the engine's process died ({code})", where=str(self._log)) from None
+            hint = OUT_OF_MEMORY if code == KILLED else None
+            raise EngineLost(f"the engine's process died ({code})", where=str(self._log), hint=hint) from None
         except BaseException:  # Ctrl-C: the answer would be taken for that of the next call
             self.close()
             raise
@@ -83,6 +85,7 @@ class Child:
         return f"signal {-code}" if code < 0 else f"exit status {code}"
 
 
+KILLED = f"signal {signal.SIGKILL}"
 SLOW = "Raise engine: {timeout: …} where the model is this slow."
 
 
@@ -104,7 +107,8 @@ def packed(method: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, .
     except Exception as error:
         traceback.print_exc()
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return "raised", "EngineLost", reason, None, None
+        short = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+        return "raised", "EngineLost", reason, None, OUT_OF_MEMORY if short else None
 
 
 def unpacked(answer: tuple[Any, ...], log: str) -> Any:

@@ -1,7 +1,14 @@
-"""How much of the host's memory can be had."""
+"""How much of the host's memory can be had, and what to change where it is too little."""
 
 import os
 from pathlib import Path
+
+CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"  # GiB, vLLM's own setting
+LESS_MEMORY = (
+    "Lower engine.arguments: max_model_len or gpu_memory_utilization, or set residency: mmap; on a CPU set "
+    f"{CACHE_SPACE} (GiB)."
+)
+OUT_OF_MEMORY = f"Where nobody killed it, memory ran out. {LESS_MEMORY}"
 
 
 def free_memory() -> int:

@@ -13,6 +13,7 @@ from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
 
 STARTING = 600.0  # seconds a start may take: waiting for a place, reading a model
+SERVING = 1800.0  # seconds that an apply may take beyond the timeout, for it may start vLLM
 
 
 class Process(Protocol):
@@ -93,7 +94,7 @@ class RemoteEngine:
     def _call(self, name: str, *arguments: Any) -> Any:
         if self._child is None:
             raise EngineError("no weights are applied: call apply first, and again after one that failed")
-        return self._within(self._config.timeout, name, *arguments)
+        return self._within(self._config.timeout + SERVING * (name == "apply"), name, *arguments)
 
     def _within(self, seconds: float, name: str, *arguments: Any) -> Any:
         assert self._child is not None

@@ -65,7 +65,11 @@ class VllmEngine:
         self._ready = self._closed = False
         self._child: Child | None = None
         self.reports: list[dict[str, Any]] = []  # of the last apply, what each rank told, see vllm_worker
-        self._hello: dict[str, str] = self._process().call("hello", seconds=STARTING)
+        try:
+            self._hello: dict[str, str] = self._process().call("hello", seconds=STARTING)
+        except BaseException:
+            self._stop()
+            raise
         if self._hello["note"]:
             tell(self._hello["note"])
 
@@ -73,7 +77,7 @@ class VllmEngine:
     def fingerprint(self) -> str:
         hello, config = self._hello, self._config
         arguments = json.dumps(config.arguments, sort_keys=True)
-        invariant = ", batch-invariant" if config.deterministic else ""
+        invariant = ", batch-invariant" if config.deterministic and hello["device"] != "cpu" else ""
         return f"vllm {hello['vllm']}, torch {hello['torch']}, {hello['device']}, {self._dtype}, {arguments}{invariant}"
 
     def apply(self, recipe: Recipe) -> Applied:
@@ -176,8 +180,8 @@ class VllmEngine:
         try:
             return self._process().call(name, *arguments, seconds=seconds)
         except BaseException as error:
-            if isinstance(error, EngineError) or not isinstance(error, AutomergeError):
-                self._stop()  # what it serves, or whether it lives, is not known
+            if name == "apply" or isinstance(error, EngineError) or not isinstance(error, AutomergeError):
+                self._stop()  # what it serves, or whether it lives, is not known; after an apply layers are half made
             if isinstance(error, EngineLost):
                 self._tell(f"the engine is lost and will be started again: {error.message}")
             raise
@@ -211,7 +215,12 @@ class VllmEngine:
             "bytes": _bytes(models),
         }
         arguments = {"seed": 0, **self._config.arguments, "dtype": self._dtype}
-        found = self._within(STARTING, "start", self._folders[wanted].name, arguments, sources)
+        try:
+            found = self._within(STARTING, "start", self._folders[wanted].name, arguments, sources)
+        except EngineError as error:
+            if self._context:  # it has been started before: a study goes on to its next candidate
+                raise EngineLost(error.message, where=error.where, hint=error.hint) from error
+            raise
         self._context, self._served = found["context"], wanted
         self._tell(
             f"vLLM {self._hello['vllm']} on {self._hello['device']}, {self._dtype}; sources: {found['residency']}"

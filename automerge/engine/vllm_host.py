@@ -10,17 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from automerge.engine.child import serve
-from automerge.engine.memory import free_memory
+from automerge.engine.memory import CACHE_SPACE, LESS_MEMORY, free_memory
 from automerge.engine.vllm_tails import FIRST
 from automerge.engine.vllm_version import check_version
 from automerge.errors import EngineError
 
-CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"  # GiB, vLLM's own setting
 CACHE_PART = 0.25  # of the host's free memory
-HINT = (
-    "Lower engine.arguments: max_model_len or gpu_memory_utilization, or set residency: mmap; on a CPU set "
-    f"{CACHE_SPACE} (GiB). The log says more."
-)
+HINT = f"{LESS_MEMORY} The log says more."
 
 
 class Host:

@@ -7,7 +7,7 @@ On a CPU vLLM packs weights for its kernels. A reload makes each layer anew, pac
 - A mixture's experts are taken for an update of kernels that exist, whose weights would be left unpacked.
 - Layers that are never packed (norms), and embeddings, which keep their weights beside a packed copy, need no second
   set of weights: what is loaded goes where it is served from. So the largest tensor of all is never there twice.
-- The embedding under a tied head would be packed as if it were one itself, a copy that nobody reads.
+- An embedding beside a head of its own is packed as if it were one itself, a copy that nobody reads.
 """
 
 from collections.abc import Iterator
@@ -15,12 +15,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-from vllm.model_executor.layers.vocab_parallel_embedding import (
-    ParallelLMHead,
-    UnquantizedEmbeddingMethod,
-    VocabParallelEmbedding,
-)
-from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
 
 @contextmanager
@@ -29,32 +23,34 @@ def whole_reload(model: nn.Module) -> Iterator[None]:
     if next(model.parameters()).device.type != "cpu":
         yield
         return
+    from vllm.model_executor.layers.vocab_parallel_embedding import (
+        ParallelLMHead,
+        UnquantizedEmbeddingMethod,
+        VocabParallelEmbedding,
+    )
+    from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
+
+    embeddings: list[Any] = []
     for layer in model.modules():
         method: Any = getattr(layer, "quant_method", None)
         if getattr(method, "moe_kernel", None) is not None:
             method.moe_kernel = None  # as at the first load: made anew, its weights packed
-        if _in_place(layer, method):
-            get_layerwise_info(layer).load_numel_total = 0  # so vLLM takes it as prepared, and leaves its weights there
-    beneath = _under_heads(model)
-    for embedding in beneath:
-        embedding.quant_method.process_weights_after_loading = lambda layer: None  # of this instance alone
+        if isinstance(layer, VocabParallelEmbedding) and type(method) is UnquantizedEmbeddingMethod:
+            embeddings.append(layer)
+        elif method is not None or hasattr(layer, "process_weights_after_loading"):
+            continue
+        get_layerwise_info(layer).load_numel_total = 0  # vLLM takes it as prepared, and leaves its weights there
+    methods = {embedding.quant_method for embedding in embeddings}
+    for method in methods:
+        method.process_weights_after_loading = lambda layer: None  # of this instance alone
     try:
         yield
     finally:
-        for embedding in beneath:
-            del embedding.quant_method.process_weights_after_loading
-
-
-def _in_place(layer: nn.Module, method: Any) -> bool:
-    """Whether nothing is made of its weights, or only from them; vLLM's reload then ends with that, tied heads
-    included."""
-    if isinstance(layer, VocabParallelEmbedding):
-        return type(method) is UnquantizedEmbeddingMethod
-    return method is None and not hasattr(layer, "process_weights_after_loading")
-
-
-def _under_heads(model: nn.Module) -> list[Any]:
-    """Embeddings whose weights a head of its own computes with."""
-    embeddings: list[Any] = [layer for layer in model.modules() if isinstance(layer, VocabParallelEmbedding)]
-    heads = [layer for layer in embeddings if isinstance(layer, ParallelLMHead)]
-    return [e for e in embeddings if any(e is not head and e.weight is head.weight for head in heads)]
+        for method in methods:
+            del method.process_weights_after_loading
+    headed = any(isinstance(layer, ParallelLMHead) for layer in model.modules())
+    for embedding in embeddings:
+        if headed and not isinstance(embedding, ParallelLMHead):
+            embedding.cpu_linear = nn.functional.linear  # no copy to go stale; slow, if anybody did multiply by it
+        else:
+            embedding.quant_method.process_weights_after_loading(embedding)

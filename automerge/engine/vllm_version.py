@@ -11,6 +11,12 @@ NEEDED = {  # what the engine calls beyond the documented LLM class
     "vllm.v1.worker.gpu_worker:Worker": ("reload_weights",),
     "vllm.v1.engine.llm_engine:LLMEngine": ("reset_mm_cache", "reset_encoder_cache"),
     "vllm.config": ("set_current_vllm_config",),
+    "vllm.model_executor.model_loader.reload.layerwise": ("get_layerwise_info",),
+    "vllm.model_executor.layers.vocab_parallel_embedding": (
+        "VocabParallelEmbedding",
+        "ParallelLMHead",
+        "UnquantizedEmbeddingMethod",
+    ),
     "vllm:LLM": ("collective_rpc", "reset_prefix_cache"),
     "vllm": ("SamplingParams", "TokensPrompt"),
 }

@@ -9,7 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,6 +57,8 @@ class Loader(BaseModelLoader):  # type: ignore[misc]
         _open[:] = [_Open(models, share)]
         model.load_weights((name, merge.frame.base.stored(name)) for name in merge.names)
         merge.hold()
+        if merge.recipe.mixture is not None:  # other candidates have other experts
+            Merge(replace(merge.recipe, mixture=None), models, share=share).hold()
 
 
 class MergeWorker:

@@ -74,6 +74,19 @@ def test_a_lost_engine_costs_no_candidate(world: Path, tmp_path: Path) -> None:
     assert len(states) == 20 and set(states) <= {"complete", "failed"} and states.count("failed") <= 2
 
 
+def test_one_that_loses_the_engine_twice_is_counted_as_failed_and_the_study_goes_on(
+    world: Path, tmp_path: Path
+) -> None:
+    lost = EngineLost("killed")
+    engine = FakeEngine(answer, logprobs, fail={40: lost, 41: lost})  # 41: the candidate of 40 is merged again
+    folder = StudyFolder(tmp_path / "out")
+    run_search(plan_of(world), folder, Budget(trials=20), lambda e: None, start=lambda *_: engine)
+    rows = study_rows(open_study("world", folder.storage))
+    assert [row.state for row in rows].count("failed") == 1 and len(rows) == 20
+    assert [row.record.error for row in rows if row.state == "failed" and row.record] == ["killed"]
+    assert engine.calls[41][0] == "apply"
+
+
 def test_an_error_in_one_worker_ends_all_and_the_same_command_goes_on(world: Path, tmp_path: Path) -> None:
     engines: list[FakeEngine] = []
 

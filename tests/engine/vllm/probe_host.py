@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from automerge.engine import vllm_worker
+from automerge.engine import vllm_host, vllm_worker
 from automerge.engine.vllm_host import Host, main
 from automerge.engine.vllm_worker import MergeWorker
+from automerge.errors import MergeError
 
 
 class ProbedWorker(MergeWorker):
@@ -57,15 +58,19 @@ class ProbedWorker(MergeWorker):
         del self.model_runner.model.compute_logits
         return self.logits
 
-    def break_once(self) -> None:
-        """The next merge raises when a few tensors are in their layers."""
+    def held_sources(self) -> int:
+        """Bytes."""
+        return vllm_worker._open[0].share.held
+
+    def break_once(self, meant: bool) -> None:
+        """The next merge raises, what is `meant` to be raised or not, when a few tensors are in their layers."""
         whole = vllm_worker._tensors
 
         def broken(merge: Any, told: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
             vllm_worker._tensors = whole
             for number, named in enumerate(whole(merge, told)):
                 if number == 7:
-                    raise RuntimeError("broken on purpose")
+                    raise (MergeError if meant else RuntimeError)("broken on purpose")
                 yield named
 
         vllm_worker._tensors = broken
@@ -97,9 +102,19 @@ class ProbedHost(Host):
 
         self._llm = LLM(model=folder, disable_log_stats=True, **arguments)
 
-    def break_once(self) -> None:
+    def break_once(self, meant: bool) -> None:
         """See ProbedWorker."""
-        self._llm.collective_rpc("break_once")
+        self._llm.collective_rpc("break_once", args=(meant,))
+
+    def held(self) -> list[int]:
+        """Bytes of sources that each rank keeps."""
+        found: list[int] = self._llm.collective_rpc("held_sources")
+        return found
+
+    def cached(self, row: Sequence[int]) -> int:
+        """How many of a prompt's tokens are known from the prefix cache."""
+        (answer,) = self._ask([row], [vllm_host._reading(0, cached=True)])
+        return int(answer.num_cached_tokens or 0)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,9 @@ def test_mixtures_of_one_shape_go_into_the_engine_that_stands(
     generator = torch.Generator().manual_seed(0)
     width = int(models.config["hidden_size"])
     write_rows(tmp_path / "rows.st", {n: torch.randn(models.n_layers, width, generator=generator) for n in names})
-    engine = take(models, "float32")
+    engine = take(models, "float32", residency="pinned")
     starts: list[object] = []
+    held: set[int] = set()
     for number, (experts, temperature) in enumerate(
         [(("one", "two"), 1.0), (("three", "one"), 0.2), (("two", "two"), 3.0), (("one", "two"), 1.0)]
     ):
@@ -73,10 +74,12 @@ def test_mixtures_of_one_shape_go_into_the_engine_that_stands(
         recipe = replace(recipe_of(models, "task_arithmetic", dtype="float32"), mixture=mixture)
         applied = engine.apply(recipe)
         starts.append(engine._child)
+        held.add(engine.reports[0]["held"])
         out = tmp_path / str(number)
         write_checkpoint(recipe, models, out, expected_checksum=applied.checksum)
         assert mean_apart(engine, out) < BOUNDS["float32"]
     assert len(set(map(id, starts))) == 1
+    assert len(held) == 1  # all experts were taken in at the start
     engine.close()
 
 

@@ -67,6 +67,24 @@ def test_killed_or_hung_it_is_started_again(vllm_models: MakeModels, take: Take)
     assert engine.generate(prompts, sampling) == answers
 
 
+def test_one_that_cannot_be_started_again_is_a_loss_to_go_on_after(vllm_models: MakeModels, take: Take) -> None:
+    models = vllm_models()
+    engine = take(models)
+    recipe = random_recipe(models, 1)
+    checksum = engine.apply(recipe).checksum
+    config = engine._config
+    assert engine._child is not None
+    os.kill(engine._child.pid, signal.SIGKILL)
+    with pytest.raises(EngineLost, match="died") as caught:
+        engine.apply(recipe)
+    assert "memory ran out" in str(caught.value)
+    engine._config = config.model_copy(update={"arguments": {**ARGUMENTS, "kv_cache_memory_bytes": 1024}})
+    with pytest.raises(EngineLost, match="No available memory"):
+        engine.apply(recipe)
+    engine._config = config
+    assert engine.apply(recipe).checksum == checksum
+
+
 def test_too_little_memory_is_said_with_the_settings_to_change(vllm_models: MakeModels, tmp_path: Path) -> None:
     models = vllm_models()
     config = EngineConfig(name="vllm", arguments={**ARGUMENTS, "kv_cache_memory_bytes": 1024})

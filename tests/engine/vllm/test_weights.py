@@ -14,18 +14,20 @@ from automerge.config import EngineConfig
 from automerge.engine.child import Child
 from automerge.engine.transformers import TransformersEngine
 from automerge.engine.vllm import VllmEngine
-from automerge.errors import EngineLost, MergeError
+from automerge.errors import AutomergeError, EngineLost, MergeError
 from automerge.export.checkpoint import write_checkpoint
 from automerge.merge import Models
 from automerge.recipe import Group, Recipe
 from automerge.records import Sampling
+from tests.engine.test_child import gone
 from tests.engine.vllm.conftest import ARGUMENTS
 from tests.merge.helpers import recipe_of
 
 Take = Callable[..., VllmEngine]
 MakeModels = Callable[..., Models]
 
-TEXTS = ("one two three", "1+1=", "z", "a longer text than the others, by far, as it goes on and on", "one two")
+LONG = "a longer text than the others, by far, as it goes on and on; " * 3  # more than a block of the prefix cache
+TEXTS = ("one two three", "1+1=", "z", LONG, "one two")
 TAILS = (" four", "2", "ebra", " and so on", " three")
 METHODS = ("linear", "task_arithmetic", "ties", "dare_linear", "dare_ties")
 # mean |Δ log p| a token between vLLM and transformers, the same weights: the two round in other places
@@ -103,6 +105,7 @@ def ask(engine: VllmEngine) -> tuple[list[list[int]], list[list[float]]]:
     prompts = [engine.encode(text) for text in TEXTS]
     tails = [engine._dialogue.continuation(tail) for tail in TAILS]
     rows = [[*prompt.token_ids, *tail] for prompt, tail in zip(prompts, tails, strict=True)]
+    assert max(map(len, rows)) > 128
     return answers(engine._call, [list(p.token_ids) for p in prompts], rows, [len(tail) for tail in tails])
 
 
@@ -144,6 +147,7 @@ def test_a_fresh_vllm_on_the_export_answers_the_same(
 
     wanted = answers(call, [list(p.token_ids) for p in prompts], rows, [len(tail) for tail in tails])
     assert ask(engine) == wanted
+    assert engine._call("cached", rows[TEXTS.index(LONG)]) >= 128
     assert len({tuple(row) for row in wanted[0]}) > 1
 
 
@@ -183,16 +187,19 @@ def test_a_merge_that_fails_leaves_an_engine_that_serves_the_next(
     equal_to_the_bit(served(engine, tmp_path / "held"), exported(good, models, tmp_path / "out", applied.checksum))
 
 
+@pytest.mark.parametrize("what", [EngineLost, MergeError])
 def test_an_apply_that_breaks_off_costs_the_process_and_nothing_else(
-    vllm_models: MakeModels, take: Take, tmp_path: Path
+    vllm_models: MakeModels, take: Take, tmp_path: Path, what: type[AutomergeError]
 ) -> None:
     models = vllm_models()
     engine = take(models)
     recipe = random_recipe(models, 3)
     checksum = engine.apply(recipe).checksum
-    engine._call("break_once")
-    with pytest.raises(EngineLost, match="broken on purpose"):
+    child = engine._child
+    engine._call("break_once", what is MergeError)
+    with pytest.raises(what, match="broken on purpose"):
         engine.apply(recipe)
+    assert child is not None and gone(child.pid)  # some of its layers were half made
     applied = engine.apply(recipe)
     assert applied.checksum == checksum
     equal_to_the_bit(served(engine, tmp_path / "held"), exported(recipe, models, tmp_path / "out", checksum))
