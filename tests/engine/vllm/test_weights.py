@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from automerge.config import EngineConfig
+from automerge.engine.base import Engine
 from automerge.engine.child import Child
 from automerge.engine.transformers import TransformersEngine
 from automerge.engine.vllm import VllmEngine
@@ -151,6 +152,17 @@ def test_a_fresh_vllm_on_the_export_answers_the_same(
     assert len({tuple(row) for row in wanted[0]}) > 1
 
 
+def engines_apart(*engines: Engine) -> float:
+    """The mean |Δ log p| a token of two engines."""
+    found = [e.loglikelihood([e.encode(text) for text in TEXTS], TAILS) for e in engines]
+    apart = [
+        abs(a - b)
+        for one, two in zip(*found, strict=True)
+        for a, b in zip(one.token_logprobs, two.token_logprobs, strict=True)
+    ]
+    return sum(apart) / len(apart)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_transformers_finds_the_same_probabilities(vllm_models: MakeModels, take: Take, dtype: str) -> None:
     models = vllm_models()
@@ -159,13 +171,25 @@ def test_transformers_finds_the_same_probabilities(vllm_models: MakeModels, take
     for number in (1, 3):
         recipe = random_recipe(models, number)
         assert engine.apply(recipe).checksum == other.apply(recipe).checksum
-        found = [e.loglikelihood([e.encode(t) for t in TEXTS], TAILS) for e in (engine, other)]
-        apart = [
-            abs(a - b)
-            for one, two in zip(*found, strict=True)
-            for a, b in zip(one.token_logprobs, two.token_logprobs, strict=True)
-        ]
-        assert len(apart) > 0 and sum(apart) / len(apart) < BOUNDS[dtype]
+        assert engines_apart(engine, other) < BOUNDS[dtype]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("tied", [False, True])
+def test_compiled_as_vllm_does_by_itself(vllm_models: MakeModels, take: Take, tmp_path: Path, tied: bool) -> None:
+    models = vllm_models(tied=tied)
+    arguments = {key: value for key, value in ARGUMENTS.items() if key != "enforce_eager"}
+    engine = take(models, "float32", arguments=arguments)
+    other = TransformersEngine(models, EngineConfig.model_validate({"device": "cpu", "dtype": "float32"}))
+    for number in range(3):
+        recipe = random_recipe(models, number, "float32")
+        applied = engine.apply(recipe)
+        assert applied.checksum == other.apply(recipe).checksum
+        equal_to_the_bit(
+            served(engine, tmp_path / "held"), exported(recipe, models, tmp_path / str(number), applied.checksum)
+        )
+        assert engines_apart(engine, other) < BOUNDS["float32"]
+    engine.close()
 
 
 def test_a_merge_that_fails_leaves_an_engine_that_serves_the_next(
