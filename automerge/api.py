@@ -22,6 +22,7 @@ from automerge.evals.loaded import Half, named_skills
 from automerge.evals.models import evaluate_model
 from automerge.evals.store import AnswerStore
 from automerge.export.checkpoint import write_checkpoint
+from automerge.export.folder import check_vacant
 from automerge.gate.verdict import Verdict
 from automerge.merge.described import read_described
 from automerge.records import Applied, ItemResult
@@ -106,6 +107,7 @@ def search(
 def merge(recipe: str | Path, out: str | Path, *, seed: int | None = None) -> Applied:
     """Writes the checkpoint of a recipe.json, or of mergekit's YAML (`seed`: of its random drops). Raises
     AutomergeError."""
+    check_vacant(Path(out))
     read = read_described(Path(recipe), seed)
     return write_checkpoint(read.recipe, read.models, Path(out), expected_checksum=None)
 

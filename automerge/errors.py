@@ -2,6 +2,7 @@
 
     AutomergeError            exit 1
     ├── ConfigError           a search space, skill or recipe file says something it may not
+    │   └── MergekitError     a config of mergekit's does
     ├── SourceError           a checkpoint or adapter cannot be read, or does not fit its base
     ├── MergeError            a merge went wrong: values that are not finite, a checksum that differs
     ├── EngineError           the engine cannot serve this model or these prompts
@@ -62,6 +63,12 @@ class ConfigError(AutomergeError):
     """A search space, skill or recipe file says something it may not."""
 
     page = "search-spaces.md"
+
+
+class MergekitError(ConfigError):
+    """A config of mergekit's says something it may not, or that is not merged here."""
+
+    page = "mergekit.md"
 
 
 class SourceError(AutomergeError):

@@ -119,6 +119,7 @@ class Recipe:
     vocabulary: Vocabulary | None = None
     chat_template: str = ""  # a Jinja template in place of the tokenizer's own
     mixture: Mixture | None = None  # None: a dense model
+    rows: str = ""  # a digest of which row of whose embeddings is which token's, where the models' vocabularies differ
 
     def canonical(self) -> dict[str, Any]:
         """The recipe as plain values in a fixed order, without `path`."""
@@ -145,6 +146,8 @@ class Recipe:
             plain["chat_template"] = self.chat_template
         if self.mixture is not None:
             plain["mixture"] = _plain_mixture(self.mixture)
+        if self.rows:
+            plain["rows"] = self.rows
         return plain
 
     @property
@@ -178,6 +181,7 @@ def make_recipe(
     vocabulary: Vocabulary | None = None,
     chat_template: str = "",
     mixture: Mixture | None = None,
+    rows: str = "",
 ) -> Recipe:
     """A recipe in canonical order. Raises ConfigError on doubled names, numbers that are not finite, unequal slices,
     experts that are no models of it."""
@@ -212,6 +216,7 @@ def make_recipe(
         vocabulary=vocabulary and replace(vocabulary, tokens=_own_left_out(vocabulary.tokens)),
         chat_template=chat_template,
         mixture=mixture,
+        rows=rows,
     )
 
 
@@ -296,6 +301,7 @@ def parse_recipe(text: str, *, where: str = "recipe") -> Recipe:
             vocabulary=_vocabulary(data["vocabulary"]) if "vocabulary" in data else None,
             chat_template=str(data.get("chat_template", "")),
             mixture=_mixture(data["mixture"]) if "mixture" in data else None,
+            rows=str(data.get("rows", "")),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OverflowError) as error:
         kind = f"missing key {error}" if isinstance(error, KeyError) else str(error)
@@ -307,6 +313,7 @@ _KEYS = {"format", "method", "base", "sources", "groups", "options", "dtype", "s
     "vocabulary",
     "chat_template",
     "mixture",
+    "rows",
 }
 
 

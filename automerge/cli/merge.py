@@ -9,6 +9,7 @@ from rich.console import Console
 
 from automerge.cli.options import AsJson
 from automerge.export.checkpoint import write_checkpoint
+from automerge.export.folder import check_vacant
 from automerge.merge.described import read_described
 
 
@@ -19,8 +20,9 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Merge a recipe's models, or those of a mergekit config, into a checkpoint."""
+    check_vacant(out)
     read = read_described(recipe, seed)
-    for note in read.notes:
+    for note in (*read.notes, *read.models.notes(read.recipe)):
         Console(stderr=True).print(f"{recipe}: {note}", highlight=False, markup=False)
     written = write_checkpoint(read.recipe, read.models, out, expected_checksum=None)
     if as_json:

@@ -35,6 +35,7 @@ def serve(model: str, base: str | None, serving: EngineConfig) -> Served:
         seed=0,
         tokenizer="model",
     )
+    recipe = opened.sealed(recipe)
     engine = start_engine(opened, serving)
     try:
         return Served(engine, engine.apply(recipe).checksum, place)

@@ -19,8 +19,7 @@ def part_of(out: Path) -> Iterator[Path]:
     part = out.with_name(out.name + ".part")
     made = False
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ExportError("exists already, and is not an empty folder", where=str(out), hint="Name another place.")
+        check_vacant(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         if part.exists():
             hint = "Another export is writing there, or one was killed; if so, remove it."
@@ -33,6 +32,12 @@ def part_of(out: Path) -> Iterator[Path]:
     finally:
         if made:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def check_vacant(out: Path) -> None:
+    """Raises ExportError where something is there already: before minutes of work, not after."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ExportError("exists already, and is not an empty folder", where=str(out), hint="Name another place.")
 
 
 def _unwritable(error: OSError, out: Path) -> ExportError:

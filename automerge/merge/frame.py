@@ -5,8 +5,10 @@ vocabularies differ re-indexes the embeddings (vocabulary/); one with experts la
 merge itself sees none of this.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from automerge.merge.sources.source import Source
@@ -40,7 +42,14 @@ class Frame:
     as_is: Mapping[str, Taken] = field(default_factory=dict)
     kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
-    def sources_of(self, tensor: str) -> dict[str, Source]:
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """The number of elements of each tensor."""
+        return {name: math.prod(shape) for name, shape in self.shapes.items()}
+
+    def sources_of(self, tensor: str) -> Mapping[str, Source]:
         """The sources that have a part in the tensor, sorted by name."""
         some = self.takes_part.get(tensor)
-        return {name: source for name, source in self.sources.items() if some is None or name in some}
+        if some is None:
+            return self.sources
+        return {name: source for name, source in self.sources.items() if name in some}

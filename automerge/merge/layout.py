@@ -6,6 +6,7 @@ It knows names only: no shapes, no architectures.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from automerge.errors import ConfigError
 from automerge.recipe import MODULES, Group, Recipe
@@ -26,6 +27,7 @@ class Place:
     first: bool = False
 
 
+@cache
 def place_of(tensor: str) -> Place:
     """E.g. `model.layers.3.self_attn.q_proj.weight` → layer 3, attention."""
     parts = set(tensor.split("."))

@@ -15,7 +15,7 @@ from automerge.errors import SourceError
 from automerge.merge.frame import Frame
 from automerge.merge.layout import count_layers, in_order
 from automerge.merge.sources.checkpoint import Checkpoint
-from automerge.merge.sources.compat import check_fits, check_vocabularies, merged_shapes
+from automerge.merge.sources.compat import check_described, check_fits, check_vocabularies, merged_shapes, unlike
 from automerge.merge.sources.digest import digest
 from automerge.merge.sources.folder import ADAPTER_CONFIG, is_adapter, read_bytes
 from automerge.merge.sources.locate import locate
@@ -102,6 +102,10 @@ class Models:
         """What of the models a merge of the recipe does not keep in its embeddings and tokenizer, a line each. Raises
         as `frame` does."""
         told = self._tokenizer(recipe).notes()
+        for ref in recipe.sources:
+            source = self._source(ref.name)
+            if isinstance(source, Checkpoint):
+                told += [f"{ref.name}: {line}" for line in unlike(self.base, source)]
         tied = [name for name in (recipe.base.name, *_spoken(recipe)[0]) if HEAD not in self._shapes_of(name)]
         if tied and HEAD in self.frame(recipe).shapes:
             told.append(f"the merge has a head of its own, which {', '.join(tied)} tied to the embedding")
@@ -170,6 +174,19 @@ class Models:
             if isinstance(model, Checkpoint):
                 model.give_back()
 
+    def digested(self, progress: Progress | None = None) -> "Models":
+        """The same, with their content digests: every weight is read. Raises SourceError for NaN or infinity."""
+
+        def read(ref: ModelRef, source: Source) -> ModelRef:
+            return replace(ref, digest=digest(_files(source), progress))
+
+        sources = tuple(read(ref, self.sources[ref.name]) for ref in self.source_refs)
+        return replace(self, base_ref=read(self.base_ref, self.base), source_refs=sources)
+
+    def sealed(self, recipe: Recipe) -> Recipe:
+        """The recipe, with what the models' tokenizers add to its content; raises as `frame` does."""
+        return replace(recipe, rows=self._tokenizer(recipe).rows)
+
     def check(self, recipe: Recipe) -> None:
         """Raises SourceError where these are not, by content, the models the recipe names."""
         theirs = {ref.name: ref.digest for ref in (recipe.base, *recipe.sources)}
@@ -181,29 +198,36 @@ class Models:
                 where = next(ref.path for ref in (self.base_ref, *self.source_refs) if ref.name == name)
                 message = f"{name} differs from the recipe's: expected digest {wanted[:12]}, got {ours[name][:12]}"
                 raise SourceError(message, where=where, hint="Its weights have changed since; find the old ones.")
+        if recipe.rows and recipe.rows != self._tokenizer(recipe).rows:
+            message = "the models' tokens lie at other rows of their embeddings than the recipe's did"
+            where = str(self.base.folder)
+            raise SourceError(message, where=where, hint="A tokenizer has changed since; find the old ones.")
 
 
 def open_models(
     base: str, sources: Mapping[str, str], *, base_name: str = "base", progress: Progress | None = None
 ) -> Models:
     """Finds, checks and opens a base and its sources (name → local folder or hub id). Raises SourceError."""
+    return find_models(base, sources, base_name=base_name).digested(progress)
+
+
+def find_models(base: str, sources: Mapping[str, str], *, base_name: str = "base") -> Models:
+    """As `open_models`, before any weight is read: there are no digests yet, see Models.digested."""
     folder = locate(base)
     if is_adapter(folder):
         raise SourceError("the base is an adapter", where=base, hint="Name the full model it was made for.")
     root = Checkpoint(folder)
+    check_described(root)
     shapes = merged_shapes(root, root)
     opened: dict[str, Source] = {}
     own_shapes: dict[str, Shapes] = {}
-    refs = []
     for name in sorted(sources):
-        source, own_shapes[name] = _open_source(locate(sources[name]), root, shapes)
-        opened[name] = source
-        refs.append(ModelRef(name, sources[name], digest(_files(source), progress)))
+        opened[name], own_shapes[name] = _open_source(locate(sources[name]), root, shapes)
     return Models(
         base=root,
         sources=opened,
-        base_ref=ModelRef(base_name, base, digest(_files(root), progress)),
-        source_refs=tuple(refs),
+        base_ref=ModelRef(base_name, base, ""),
+        source_refs=tuple(ModelRef(name, sources[name], "") for name in opened),
         tensor_names=tuple(in_order(shapes)),
         shapes=shapes,
         n_layers=count_layers(shapes),
@@ -216,12 +240,9 @@ def models_of(recipe: Recipe, *, progress: Progress | None = None) -> Models:
     for ref in (recipe.base, *recipe.sources):
         if not ref.path:
             raise SourceError(f"the recipe does not say where {ref.name} is", hint='Add its "path".')
-    models = open_models(
-        recipe.base.path,
-        {ref.name: ref.path for ref in recipe.sources},
-        base_name=recipe.base.name,
-        progress=progress,
-    )
+    models = find_models(recipe.base.path, {ref.name: ref.path for ref in recipe.sources}, base_name=recipe.base.name)
+    models.frame(recipe)
+    models = models.digested(progress)
     models.check(recipe)
     return models
 
@@ -233,6 +254,7 @@ def _open_source(folder: Path, base: Checkpoint, shapes: Shapes) -> tuple[Checkp
         check_vocabularies(shapes, own, base.folder, folder)
         return LoraAdapter(folder, base, own), own
     source = Checkpoint(folder)
+    check_described(source)
     own = check_fits(base, source)
     check_vocabularies(shapes, own, base.folder, folder)
     return source, own
@@ -249,7 +271,8 @@ def _bytes(path: Path) -> bytes | None:
     return read_bytes(path) if path.exists() else None
 
 
-def _files(source: Checkpoint | LoraAdapter) -> list[Path]:
+def _files(source: Source) -> list[Path]:
     if isinstance(source, LoraAdapter):
         return [source.path, source.folder / ADAPTER_CONFIG]
+    assert isinstance(source, Checkpoint)
     return list(source.files.values())

@@ -24,7 +24,7 @@ from automerge.merge.loans import Loan, Pool, room
 from automerge.merge.masks import MaskStream
 from automerge.merge.models import Models
 from automerge.merge.plan import Plan, Term
-from automerge.merge.registry import get_method
+from automerge.merge.registry import Method, get_method
 from automerge.merge.share import Key, Share, part, shared_job
 from automerge.merge.sources.source import CPU, Source
 from automerge.merge.view import Elementwise, SourceView, View
@@ -44,6 +44,14 @@ class _Piece:
     work: Plan | Elementwise
     out: Tensor
     total: TensorSum
+
+
+class _Rules:
+    """A group's parameters: each source's, and the merge's."""
+
+    def __init__(self, method: Method, group: Group, recipe: Recipe) -> None:
+        self.sources = {source.name: source_values(method, group, source.name) for source in recipe.sources}
+        self.merge = merge_values(method, group)
 
 
 class Merge:
@@ -78,7 +86,8 @@ class Merge:
         self._digests = {ref.name: ref.digest for ref in (recipe.base, *recipe.sources)}
         vocabulary = to_json(recipe.vocabulary) if recipe.vocabulary else ""
         self._content = (recipe.tokenizer, vocabulary, to_json(recipe.slices))  # what a model's tensors depend on
-        self._groups: dict[str, Group] = {name: group_of(recipe, self.frame.n_layers, name) for name in self.names}
+        rules = {id(group): _Rules(self._method, group, recipe) for group in recipe.groups}
+        self._rules = {name: rules[id(group_of(recipe, self.frame.n_layers, name))] for name in self.names}
 
     @property
     def bytes(self) -> int:
@@ -173,13 +182,13 @@ class Merge:
         deltas = sum(
             source.changes(name) and source.stored(name) is None for source in self.frame.sources_of(name).values()
         )
-        return self._bytes(name) + deltas * torch.Size(self.shapes[name]).numel() * torch.float32.itemsize
+        return self._bytes(name) + deltas * self.frame.sizes[name] * torch.float32.itemsize
 
     def _bytes(self, name: str) -> int:
-        return torch.Size(self.shapes[name]).numel() * self.dtype.itemsize
+        return self.frame.sizes[name] * self.dtype.itemsize
 
     def _room(self, name: str) -> int:
-        n = torch.Size(self.shapes[name]).numel()
+        n = self.frame.sizes[name]
         return room(n if self._share is None else self._share.room(n)[0], self.dtype)
 
     def _piece(self, name: str, loan: Loan | None = None) -> _Piece:
@@ -252,7 +261,7 @@ class Merge:
         return flat.view(self.shapes[piece.name])
 
     def _view(self, name: str) -> View:
-        group = self._groups[name]
+        rules = self._rules[name]
         base = self.frame.base.stored(name)
         if base is None:
             raise MergeError("the base has no stored values", where=name)
@@ -260,7 +269,7 @@ class Merge:
         sources = tuple(
             SourceView(
                 name=source_name,
-                values=source_values(self._method, group, source_name),
+                values=rules.sources[source_name],
                 changes=source.changes(name),
                 stream=MaskStream(self.recipe.seed, self._digests[source_name], name),
                 base=flat,
@@ -268,8 +277,7 @@ class Merge:
             )
             for source_name, source in self.frame.sources_of(name).items()
         )
-        values = merge_values(self._method, group)
-        return View(name, tuple(self.shapes[name]), flat, sources, values, self._options, self.frame.kept)
+        return View(name, tuple(self.shapes[name]), flat, sources, rules.merge, self._options, self.frame.kept)
 
     def _refuse_not_finite(self, name: str, finite: bool) -> None:
         if not finite:

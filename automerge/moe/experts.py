@@ -61,4 +61,4 @@ def _open(given: ModelName, base: Part | None, folder: Path) -> Part:
         seed=0,
         tokenizer="base" if base is not None else NAME,
     )
-    return Part(str(given), recipe, models)
+    return Part(str(given), models.sealed(recipe), models)

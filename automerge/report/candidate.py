@@ -4,6 +4,7 @@ from pathlib import Path
 
 from automerge import __version__
 from automerge.export.checkpoint import write_checkpoint
+from automerge.export.folder import check_vacant
 from automerge.gate.verdict import Verdict
 from automerge.merge.models import models_of
 from automerge.merge.sparse.frame import parameters
@@ -18,6 +19,7 @@ from automerge.study.records import Record
 def write_candidate(out: Path, label: str, record: Record, verdict: Verdict | None, folder: StudyFolder) -> Applied:
     """Merges a candidate into the folder `out`, and writes nothing but the weights that were scored. Raises as
     write_checkpoint does."""
+    check_vacant(out)
     recipe = with_router(parse_recipe(record.recipe), folder.router)
     models = models_of(recipe)
     folders = {

@@ -61,7 +61,7 @@ def _baseline(
         seed=like.seed,
         tokenizer=own,
     )
-    return Baseline(name, recipe, None)
+    return Baseline(name, space.models.sealed(recipe), None)
 
 
 def _computes(space: SearchSpace, method: Method, name: str, values: Mapping[str, Value]) -> bool:

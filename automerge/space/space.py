@@ -67,7 +67,7 @@ class SearchSpace:
         method = self.method_of(params)
         own = [axis for axis in self.axes if axis.parameter in _names(method)]
         spread = {(a.parameter, a.source): a.grid.spread(_cells(a, params)) for a in own}
-        return make_recipe(
+        recipe = make_recipe(
             method=method.name,
             base=self.models.base_ref,
             sources=tuple(self.models.source_refs),
@@ -78,6 +78,7 @@ class SearchSpace:
             tokenizer=self.config.tokenizer,
             mixture=self.sparse.mixture(params) if self.sparse else None,
         )
+        return self.models.sealed(recipe)
 
     def method_of(self, params: Params) -> Method:
         """The method at a point; without a choice there is only one."""

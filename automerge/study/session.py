@@ -21,7 +21,7 @@ from automerge.evals.skill import load_skill
 from automerge.evals.store import AnswerStore
 from automerge.gate.statistics import MIN_ITEMS
 from automerge.gate.verdict import Verdict
-from automerge.merge.models import Models, open_models
+from automerge.merge.models import Models, find_models
 from automerge.merge.movement import movement
 from automerge.merge.sparse.rows import rows_ref, write_rows
 from automerge.router.gates import gates
@@ -58,14 +58,16 @@ class Plan:
 def make_plan(config: SearchConfig) -> Plan:
     """Finds every mistake that needs no engine. Raises ConfigError, SourceError, SkillError."""
     loaded = {name: load_skill(use, folder=config.folder, name=name) for name, use in config.skills.items()}
-    models = open_models(config.base, config.sources)
-    if config.start_from:
-        check_coarse(config.start_from, models)
+    models = find_models(config.base, config.sources)
     space = SearchSpace(config, models)
     models.frame(space.recipe(space.middle()))  # tokenizers and experts that do not fit are found here
     skills = {name: prepare(skill, config.seed) for name, skill in loaded.items()}
     for name, skill in skills.items():
         _check_counts(name, skill)
+    models = models.digested()  # every weight is read for it: what is wrong with a config is said before
+    if config.start_from:
+        check_coarse(config.start_from, models)
+    space = SearchSpace(config, models)
     return Plan(config, models, space, skills, _tier(skills) if "likelihood" in config.tiers else {})
 
 

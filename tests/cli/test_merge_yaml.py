@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from automerge.recipe import read_recipe
 from tests.cli.world import Done
+from tests.merge.helpers import edit_json
 from tests.tiny import fine_tune_of, lora_of, tiny_llama
 
 Command = Callable[..., Done]
@@ -108,3 +109,67 @@ def test_what_mergekit_cannot_say_is_left_out(folder: Path, tmp_path: Path, auto
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     assert automerge("merge", tmp_path / "recipe.json", tmp_path / "b").code == 0
     assert not (tmp_path / "b" / "mergekit_config.yml").exists()
+
+
+def refused(folder: Path, tmp_path: Path, automerge: Command, text: str) -> str:
+    config = folder / f"{tmp_path.name}.yml"
+    config.write_text(text)
+    done = automerge("merge", config, tmp_path / "out")
+    assert done.code == 1 and not (tmp_path / "out").exists()
+    return " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("density: 0.5", "density: 1.5"), "density: expected"),
+        (("weight: 0.4", "weight: .inf"), "weight: expected a number, got inf"),
+        (("weight: 0.4", "wieght: 0.4"), "no parameter 'wieght'"),
+        (("model: math", "model: nowhere"), "nowhere"),
+        (("dtype: float32\n", "dtype: float32\nchat_template: '{% for m in messages %}{{ m.content'\n"), "not a Jinja"),
+        (("dtype: float32\n", "dtype: float32\ntokenizer_source: nobody\n"), "nobody"),
+        (("merge_method: dare_ties", "merge_method: slerp"), "slerp"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_weight_is_read(
+    folder: Path,
+    tmp_path: Path,
+    automerge: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    change: tuple[str, str],
+    said: str,
+) -> None:
+    def read(*files: object) -> str:
+        raise AssertionError("a weight was read")
+
+    monkeypatch.setattr("automerge.merge.models.digest", read)
+    printed = refused(folder, tmp_path, automerge, CONFIG.replace(*change))
+    assert said in printed
+    assert said == "nowhere" or str(folder / f"{tmp_path.name}.yml") in printed  # that is said of the model
+
+
+def test_a_folder_that_is_there_is_refused_before_anything(
+    folder: Path, tmp_path: Path, automerge: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("automerge.merge.models.digest", lambda *files: pytest.fail("a weight was read"))
+    (tmp_path / "kept").write_text("mine")
+    done = automerge("merge", folder / "config.yml", tmp_path)
+    assert done.code == 1 and "exists already" in done.err
+
+
+def test_an_error_names_the_page_on_mergekits_configs(folder: Path, tmp_path: Path, automerge: Command) -> None:
+    assert "mergekit.md" in refused(folder, tmp_path, automerge, CONFIG.replace("density: 0.5", "density: 1.5"))
+
+
+def test_what_a_merge_does_not_keep_is_told(folder: Path, tmp_path: Path, automerge: Command) -> None:
+    other = fine_tune_of(folder / "base", tmp_path / "other", seed=3)
+    edit_json(other / "config.json", rope_theta=1e6)
+    edit_json(other / "tokenizer_config.json", chat_template="{{ messages[0].content }}")
+    (other / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    (folder / "other.yml").write_text(CONFIG.replace("model: math", f"model: {other}"))
+    edit_json(folder / "base" / "config.json", rope_theta=1e4)
+    done = automerge("merge", folder / "other.yml", tmp_path / "out")
+    printed = " ".join(done.err.split())
+    assert done.code == 0
+    assert "rope_theta is 1000000.0, the merge's is the base's 10000.0" in printed
+    assert "another chat template" in printed

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,28 @@ def test_a_base_that_tells_nothing_is_accepted(tmp_path: Path, folders: dict[str
     adapter = lora_of(base, tmp_path / "x", 4)
     edit_json(adapter / CONFIG, base_model_name_or_path=str(tmp_path / named) if named in ("same", "broken") else named)
     assert opened(base, adapter).changes("model.layers.0.mlp.up_proj.weight")
+
+
+def test_a_target_without_factors_is_refused(tmp_path: Path, folders: dict[str, str]) -> None:
+    base = Path(folders["base"])
+    adapter = lora_of(base, tmp_path / "x", 1)
+    tensors = load_file(adapter / WEIGHTS)
+    less = {name: tensor for name, tensor in tensors.items() if "layers.1." not in name}
+    assert len(less) < len(tensors)
+    save_file(less, adapter / WEIGHTS)
+    assert_in(
+        r"target_modules names model\.layers\.1\.\S+, but the file holds no factors of it", refusal(base, adapter)
+    )
+    edit_json(adapter / CONFIG, layers_to_transform=[0])
+    assert opened(base, adapter).changes("model.layers.0.mlp.up_proj.weight")
+
+
+def test_an_adapter_of_another_repository_of_the_hub_is_refused(tmp_path: Path, folders: dict[str, str]) -> None:
+    base = tmp_path / "models--Some--Base-1B" / "snapshots" / "abc"
+    shutil.copytree(folders["base"], base)
+    adapter = lora_of(base, tmp_path / "x", 1)
+    edit_json(adapter / CONFIG, base_model_name_or_path="Other/Base-7B")
+    assert_in(r"expected the base, Some/Base-1B, got Other/Base-7B.*another base", refusal(base, adapter))
+    for named in ("some/base-1b", str(base), "/no/such/folder"):
+        edit_json(adapter / CONFIG, base_model_name_or_path=named)
+        assert opened(base, adapter).changes("model.layers.0.mlp.up_proj.weight")

@@ -144,6 +144,17 @@ def test_values_without_a_key_are_measured_each_time() -> None:
     )
 
 
+def test_ranks_are_kept_as_far_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = values_of(Case(1, 40, "weights", torch.float32, torch.float32))
+    one, two = (Values("weights", small.base, small.operand, key=(name,)) for name in ("one", "two"))
+    monkeypatch.setattr(orders, "MOST_KEPT", row_ranks(one, 8, {}).nbytes)
+    kept: dict[object, object] = {}
+    first = row_ranks(one, 8, kept)
+    assert row_ranks(two, 8, kept).tolist() == first.tolist()
+    assert row_ranks(one, 8, kept) is first
+    assert [key for key in kept if isinstance(key, tuple)] == [("row_ranks", ("one",))]
+
+
 def test_rows_that_are_too_long_are_refused() -> None:
     values = Values("weights", torch.zeros(65537))
     with pytest.raises(MergeError, match="at most 65536"):

@@ -129,6 +129,16 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
         "model.norm.weight: expected F32, BF16, F16, got I64",
     ),
     (lambda f: lora_of(f, f, 0), "holds a full model and an adapter"),
+    (
+        lambda f: edit_json(f / "config.json", num_attention_heads=8),
+        "num_attention_heads: expected the base's 4, got 8",
+    ),
+    (lambda f: edit_json(f / "config.json", num_hidden_layers=7), "num_hidden_layers 7, but there are 2 layers"),
+    (lambda f: edit_json(f / "config.json", vocab_size=99), "vocab_size 99, but model.embed_tokens.weight has 64 rows"),
+    (
+        lambda f: change(f / WEIGHTS, model_norm_weight=torch.ones(32, dtype=torch.float64)),
+        "Save the model again in float32",
+    ),
 ]
 
 
@@ -268,3 +278,16 @@ def test_pages_given_back_are_read_again(folders: dict[str, str]) -> None:
     models.give_back()
     for name in models.tensor_names:
         assert torch.equal(models.base.stored(name), before[name])
+
+
+def test_a_model_of_another_depth_is_said_to_be_one(base: Path, tmp_path: Path) -> None:
+    deep = tiny_llama(tmp_path / "deep", layers=3)
+    assert "expected as many layers as the base has, 2, got 3" in refused(base, deep)
+
+
+def test_every_source_is_found_right_before_one_is_read(
+    base: Path, fine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("automerge.merge.models.digest", lambda *files: pytest.fail("a weight was read"))
+    with pytest.raises(SourceError, match="nowhere"):
+        open_models(str(base), {"a": str(fine), "b": str(tmp_path / "nowhere")})

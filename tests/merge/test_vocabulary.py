@@ -6,11 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from automerge.errors import SourceError
 from automerge.merge import Merge, Models, open_models
 from automerge.merge.kernels import reference
 from automerge.merge.vocabulary import merged as merged_vocabulary
 from automerge.merge.vocabulary.reindex import halved
-from automerge.recipe import TokenRule
+from automerge.recipe import TokenRule, parse_recipe
 from tests.merge.helpers import merged, recipe_of
 from tests.merge.speakers import (
     COMMON,
@@ -394,3 +395,18 @@ def test_configs_are_not_changed_in_place(tmp_path: Path) -> None:
     before = config_of(base)
     models.frame(speaking(models, "linear", {}, "x"))
     assert models.config == before
+
+
+def test_a_recipe_knows_the_tokenizers_it_was_made_of(tmp_path: Path) -> None:
+    base = speaker(tmp_path / "base", COMMON)
+    more = speaker(tmp_path / "more", [*COMMON, "x", "y"], seed=1)
+    models = opened(base, more=more)
+    recipe = models.sealed(speaking(models, "linear", {}, "union"))
+    assert recipe.rows and parse_recipe(recipe.to_json()) == recipe
+    write_tokenizer(more, [*COMMON, "y", "x"])  # the same weights, other tokens' rows
+    other = opened(base, more=more)
+    with pytest.raises(SourceError, match=r"at other rows.*\n.*tokenizer has changed"):
+        Merge(recipe, other)
+    assert other.sealed(speaking(other, "linear", {}, "union")).hash != recipe.hash
+    alike = opened(base, tune=fine_tune_of(base, tmp_path / "tune", 1))
+    assert alike.sealed(speaking(alike, "linear", {})).rows == ""

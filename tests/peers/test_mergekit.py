@@ -4,10 +4,13 @@ What each config is expected to give stands in expected.py. By default every con
 architecture those that are sensitive to names and layouts; all on all is marked `full`.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.peers import compare, expected, real
 from tests.peers.judge import judge, merge_ours
@@ -81,6 +84,29 @@ def test_both_tools_agree(
     assert row.passed, "\n".join(row.complaints)
 
 
+@pytest.mark.parametrize("models", [("one", "two"), ("tools", "ends")])
+def test_mergekit_makes_the_same_of_an_export(
+    models: tuple[str, str], families: Callable[[str], dict[str, Path]], tmp_path: Path
+) -> None:
+    family = families("llama")
+    config = {
+        "merge_method": "task_arithmetic",
+        "base_model": str(family["base"]),
+        "models": [{"model": str(family[name]), "parameters": {"weight": 0.3 + n}} for n, name in enumerate(models)],
+        "dtype": "float32",
+        "out_dtype": "bfloat16",
+    }
+    (tmp_path / "config.yml").write_text(json.dumps(config))
+    merge_ours(tmp_path / "config.yml", tmp_path / "ours")
+    assert run_mergekit([Job(tmp_path / "ours" / "mergekit_config.yml", tmp_path / "theirs")], tmp_path) == [None]
+    ours, theirs = (
+        {name: tensor for file in (tmp_path / tool).glob("*.safetensors") for name, tensor in load_file(file).items()}
+        for tool in ("ours", "theirs")
+    )
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
 REAL = ("task_arithmetic", "ties_dense", "ties", "linear", "slerp_models", "nuslerp", "model_stock", "sce", "della")
 
 
@@ -120,8 +146,6 @@ def test_every_expectation_is_of_a_config() -> None:
 
 
 def test_the_comparison_counts_ulps_across_zero() -> None:
-    import torch
-
     ours = torch.tensor([0.0, -0.0, 1.0, 1.0, 2.0**-133], dtype=torch.bfloat16)
     theirs = torch.tensor([-0.0, -0.0, 1.0078125, -1.0, -(2.0**-133)], dtype=torch.bfloat16)
     assert compare.ulps_apart(ours, theirs).tolist() == [0, 0, 1, 2 * 0x3F80, 2]

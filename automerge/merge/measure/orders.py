@@ -17,6 +17,8 @@ from automerge.merge.view import Values
 
 RUN = 1 << 20
 MOST_RANKS = 1 << 16
+RANKS_BYTES = "bytes of row_ranks"  # what is kept of them
+MOST_KEPT = 1 << 30  # of those: they are as large as the models, and beyond this are taken anew for every merge
 
 
 def kth_largest(values: Values, k: int, kept: dict[Any, Any]) -> float:
@@ -43,10 +45,13 @@ def row_ranks(values: Values, columns: int, kept: dict[Any, Any]) -> Tensor:
     if columns > MOST_RANKS:
         raise MergeError(f"ranks are taken in rows of at most {MOST_RANKS} elements, got {columns}")
     key = ("row_ranks", values.key)
-    if values.key is None or key not in kept:
+    found: Tensor | None = kept.get(key) if values.key is not None else None
+    if found is None:
         compiled = measurable(values) and columns > 0 and values.n % columns == 0
-        kept[key] = cpu_order.row_ranks(values, columns) if compiled else _sorted_ranks(values, columns)
-    found: Tensor = kept[key]
+        found = cpu_order.row_ranks(values, columns) if compiled else _sorted_ranks(values, columns)
+        taken = kept.get(RANKS_BYTES, 0) + found.nbytes
+        if values.key is not None and taken <= MOST_KEPT:
+            kept[key], kept[RANKS_BYTES] = found, taken
     return found.to(values.base.device)
 
 

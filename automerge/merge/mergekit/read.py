@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from automerge.errors import ConfigError
+from automerge.errors import ConfigError, MergekitError
 from automerge.merge.check import check_recipe
 from automerge.merge.mergekit.cast import BASE, Cast, cast_of
 from automerge.merge.mergekit.groups import grouped
@@ -18,7 +18,7 @@ from automerge.merge.mergekit.settings import evaluate, place, resolve
 from automerge.merge.mergekit.table import Known, Ours, Theirs, known_method, options_of, ours
 from automerge.merge.mergekit.tensors import tensors_of
 from automerge.merge.mergekit.tokens import chat_template_of, tokenizer_of, vocabulary_of
-from automerge.merge.models import Models, Progress, open_models
+from automerge.merge.models import Models, Progress, find_models
 from automerge.merge.registry import Method, near
 from automerge.merge.stack import Laid
 from automerge.recipe import Group, Recipe, Setting, Slice, Value, make_recipe
@@ -34,30 +34,47 @@ class Imported:
 
 
 def read_mergekit(path: Path, *, seed: int = 0, progress: Progress | None = None) -> Imported:
-    """Reads a config and opens its models. Raises ConfigError, or SourceError as opening does."""
+    """Reads a config and opens its models. Raises MergekitError, or SourceError as opening does."""
+    try:
+        return _read(path, seed, progress)
+    except ConfigError as error:
+        where = error.where or ""
+        there = where if where.startswith(str(path)) else f"{path}: {where}".removesuffix(": ")
+        raise MergekitError(error.message, where=there, hint=error.hint) from None
+
+
+def _read(path: Path, seed: int, progress: Progress | None) -> Imported:
     where = str(path)
     config = parse_mergekit(path)
     method, known = known_method(config.merge_method, where)
     cast = cast_of(config, known, path)
     notes = _check_parameters(config, method, known, cast, where)
     tokenizer = tokenizer_of(config, cast, where)
-    models = open_models(cast.base, cast.sources, progress=progress)
+    models = find_models(cast.base, cast.sources)
     reader = _Reader(config, method, known, cast, models, where)
-    recipe = make_recipe(
-        method=method.name,
-        base=models.base_ref,
-        sources=models.source_refs,
-        groups=reader.groups(),
-        options=reader.options(),
-        dtype=config.out_dtype or config.dtype or models.dtype,
-        seed=seed,
-        tokenizer=tokenizer,
-        slices=reader.slices if not reader.plain else (),
-        vocabulary=vocabulary_of(config, cast, models, where),
-        chat_template=chat_template_of(config, cast, models, where),
-    )
-    check_recipe(recipe)
-    return Imported(recipe, models, tuple(dict.fromkeys(notes)))
+
+    def recipe_over(models: Models) -> Recipe:
+        recipe = make_recipe(
+            method=method.name,
+            base=models.base_ref,
+            sources=models.source_refs,
+            groups=groups,
+            options=options,
+            dtype=config.out_dtype or config.dtype or models.dtype,
+            seed=seed,
+            tokenizer=tokenizer,
+            slices=reader.slices if not reader.plain else (),
+            vocabulary=vocabulary,
+            chat_template=template,
+        )
+        check_recipe(recipe)
+        return models.sealed(recipe)
+
+    groups, options = reader.groups(), reader.options()
+    vocabulary, template = vocabulary_of(config, cast, models, where), chat_template_of(config, cast, models, where)
+    models.frame(recipe_over(models))  # all that can be wrong with it is, before a weight is read
+    models = models.digested(progress)
+    return Imported(recipe_over(models), models, tuple(dict.fromkeys(notes)))
 
 
 # --- before any model is opened -----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ layers. A filter fits a tensor whose name contains it; the first condition that 
 next level of the file is asked.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 
 from automerge.errors import ConfigError
@@ -60,7 +61,8 @@ def evaluate(parameter: Theirs, value: Scalar | list[Scalar], t: float, where: s
 def _number(parameter: Theirs, value: Scalar, where: str) -> float:
     if not isinstance(value, bool):
         try:
-            return float(value)
+            if math.isfinite(number := float(value)):
+                return number
         except ValueError:
             pass
     raise ConfigError(f"{parameter.name}: expected a number, got {value!r}", where=where)

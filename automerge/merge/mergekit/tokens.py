@@ -5,6 +5,8 @@ mergekit shrinks a padded embedding to the vocabulary; here it stays padded (mer
 
 from collections import Counter
 
+from jinja2 import Environment, TemplateSyntaxError
+
 from automerge.errors import ConfigError
 from automerge.merge.mergekit import schema as mergekit
 from automerge.merge.mergekit.cast import BASE, Cast
@@ -75,6 +77,11 @@ def chat_template_of(config: MergekitConfig, cast: Cast, models: Models, where: 
     if "{" not in text:
         hint = "Known names: auto, chatml."
         raise ConfigError(f"chat_template: neither a known name nor a Jinja template: {text!r}", where=where, hint=hint)
+    try:
+        Environment(extensions=["jinja2.ext.loopcontrols"]).parse(text)
+    except TemplateSyntaxError as error:
+        if not (error.message or "").startswith("Encountered unknown tag"):  # transformers has some of its own
+            raise ConfigError(f"chat_template: not a Jinja template: {error.message}", where=where) from None
     return text
 
 

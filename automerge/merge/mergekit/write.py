@@ -221,7 +221,7 @@ class _Writer:
             if (recipe.tokenizer != "union")
             else False
         )
-        if recipe.vocabulary is None and (alike or (recipe.tokenizer == "base" and self.theta)):
+        if recipe.vocabulary is None and alike:
             return found
         source = recipe.tokenizer
         if source in self.sources or (source == "base" and not self.theta):

@@ -37,6 +37,8 @@ class SafeFile:
         dtype = str(part.get_dtype())
         if dtype not in DTYPES:
             hint = "Quantised and integer weights cannot be merged; take the unquantised checkpoint."
+            if dtype in ("F64", "BOOL"):
+                hint = "Save the model again in float32, or without what is no weight."
             raise SourceError(f"{tensor}: expected {', '.join(DTYPES)}, got {dtype}", where=str(self.path), hint=hint)
         return DTYPES[dtype], tuple(int(size) for size in part.get_shape())
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from automerge.errors import SourceError
+from automerge.merge.layout import count_layers
 from automerge.merge.sources.checkpoint import Checkpoint
 from automerge.merge.vocabulary.embeddings import HEAD as HEAD
 from automerge.merge.vocabulary.embeddings import POSITIONS as POSITIONS
@@ -23,6 +24,17 @@ from automerge.merge.vocabulary.embeddings import input_of, is_tied, row_tensors
 from automerge.merge.vocabulary.tokenizers import has_tokenizer
 
 Shapes = dict[str, tuple[int, ...]]
+
+HEADS = ("num_attention_heads", "num_key_value_heads", "head_dim")
+COMPUTED = (
+    "hidden_act",
+    "rms_norm_eps",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "sliding_window",
+    "max_position_embeddings",
+)
 
 
 def merged_shapes(model: Checkpoint, base: Checkpoint) -> Shapes:
@@ -50,6 +62,9 @@ def check_fits(base: Checkpoint, source: Checkpoint) -> Shapes:
     ours, theirs = merged_shapes(base, base), merged_shapes(source, base)
     either = {HEAD} if is_tied(base.config, base.shapes) or is_tied(source.config, source.shapes) else set()
     missing, extra = sorted(ours.keys() - theirs.keys() - either), sorted(theirs.keys() - ours.keys() - either)
+    if (depth := count_layers(theirs)) != count_layers(ours):
+        message = f"expected as many layers as the base has, {count_layers(ours)}, got {depth}"
+        raise SourceError(message, where=where, hint="Sources must be fine-tunes of the base, a stack's models too.")
     if missing:
         raise SourceError(f"{_some(missing)} of the base {_is(missing)} missing", where=where)
     if extra:
@@ -92,6 +107,33 @@ def _check_architecture(ours: Mapping[str, Any], theirs: Mapping[str, Any], wher
         if ours.get(key) != theirs.get(key):
             message = f"{key}: expected the base's {ours.get(key)}, got {theirs.get(key)}"
             raise SourceError(message, where=where, hint="Sources must be fine-tunes of the base.")
+    for key in HEADS:
+        if key in ours and key in theirs and ours[key] != theirs[key]:
+            message = f"{key}: expected the base's {ours[key]}, got {theirs[key]}"
+            hint = "The tensors have the same shapes, but other heads read them. Correct the config that is wrong."
+            raise SourceError(message, where=where, hint=hint)
+
+
+def check_described(model: Checkpoint) -> None:
+    """Raises SourceError where config.json promises more layers or tokens than there are tensors of."""
+    where = str(model.folder)
+    layers, rows = model.config.get("num_hidden_layers"), rows_of(model.shapes)
+    if isinstance(layers, int) and layers > count_layers(model.shapes):
+        message = f"config.json has num_hidden_layers {layers}, but there are {count_layers(model.shapes)} layers"
+        raise SourceError(message, where=where, hint="Was the model saved completely?")
+    words = model.config.get("vocab_size")
+    if isinstance(words, int) and rows is not None and words > rows:
+        message = f"config.json has vocab_size {words}, but {input_of(model.shapes)} has {rows} rows"
+        raise SourceError(message, where=where, hint="Correct vocab_size; transformers could not load it either.")
+
+
+def unlike(base: Checkpoint, source: Checkpoint) -> list[str]:
+    """What of the source's config.json changes what it computes, and the merge takes from the base; a line each."""
+    return [
+        f"its {key} is {source.config[key]}, the merge's is the base's {base.config[key]}"
+        for key in COMPUTED
+        if key in base.config and key in source.config and base.config[key] != source.config[key]
+    ]
 
 
 def _equal_head(model: Checkpoint) -> bool:

@@ -92,6 +92,12 @@ class LoraConfig:
             return _matches(targets, module)
         return _matches(targets, module) and self._in_layers(module)
 
+    def names_target(self, module: str) -> bool:
+        """Whether PEFT gives this module its adapter by its name, in the list or by the pattern of target_modules."""
+        targets = self.values.get("target_modules")
+        whole = not targets or (isinstance(targets, str) and targets.lower() == "all-linear")
+        return not whole and "experts" not in module.split(".") and self.is_target(module)
+
     def token_rows(self, module: str) -> list[int]:
         """The rows trainable_token_indices lists for a module. Raises SourceError where it lists none."""
         given = self.values.get("trainable_token_indices")

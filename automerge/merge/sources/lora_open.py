@@ -25,6 +25,8 @@ from automerge.merge.sources.lowrank import LowRank
 Shape = tuple[int, ...]
 Parts = Mapping[str, str]
 ROWS = 4096  # compared at a time
+INCOMPLETE = "Was the adapter saved completely?"
+ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})  # of experts: in some versions no module that PEFT adapts
 
 
 @dataclass
@@ -86,7 +88,14 @@ class Opener:
         for tensor in self.shapes:
             if tensor not in self.changes and self._is_saved_module(tensor):
                 message = f"modules_to_save names {tensor.rpartition('.')[0]}, but the file holds no {tensor}"
-                raise SourceError(message, where=self.where, hint="Was the adapter saved completely?")
+                raise SourceError(message, where=self.where, hint=INCOMPLETE)
+        for tensor, shape in self.shapes.items():
+            module = tensor.removesuffix(".weight")
+            if module == tensor or len(shape) != 2 or tensor in self.changes or module.rpartition(".")[2] in ROUTERS:
+                continue
+            if self.config.names_target(module):
+                message = f"target_modules names {module}, but the file holds no factors of it"
+                raise SourceError(message, where=self.where, hint=INCOMPLETE)
 
     def _is_saved_module(self, tensor: str) -> bool:
         parts = tensor.split(".")[:-1]

@@ -99,6 +99,11 @@ class MergedTokenizer:
         reads as it will read the exported one."""
         return self.owner.folder if self._files is None else write_folder(self._files)
 
+    @cached_property
+    def rows(self) -> str:
+        """A digest of what `row_map` says; "" where there is none."""
+        return "" if self.row_map is None else self.row_map.digest
+
     # the configs
 
     def config(self, base: Mapping[str, Any]) -> dict[str, Any]:

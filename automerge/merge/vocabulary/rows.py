@@ -13,6 +13,7 @@ The rules, by token string (docs/vocabularies.md):
   that has none the mean of its rows of tokens.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -69,6 +70,25 @@ class RowMap:
     borrowed: tuple[Borrowed, ...]
     averaged: Tensor
     tokens: Tensor
+
+    @property
+    def digest(self) -> str:
+        """64 hex digits over all of it: with the models' weights it makes the merge's embeddings."""
+        found = hashlib.sha256(f"{self.rows}\0{self.base}".encode())
+
+        def add(name: str, numbers: Tensor) -> None:
+            found.update(f"\0{name}\0{numbers.numel()}\0".encode())
+            found.update(numbers.to(torch.int64).numpy().astype("<i8").tobytes())
+
+        for name in sorted(self.own):
+            add(name, self.own[name])
+        for one in self.borrowed:
+            add("borrowed", one.rows)
+            for owner, numbers in one.owners:
+                add(owner, numbers)
+        for name, numbers in (("lent", self.lent), ("averaged", self.averaged), ("tokens", self.tokens)):
+            add(name, numbers)
+        return found.hexdigest()
 
 
 def output_vocabulary(
