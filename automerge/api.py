@@ -20,6 +20,7 @@ from automerge.config import EngineConfig, SearchConfig, load_search, located, v
 from automerge.errors import StudyError
 from automerge.evals.loaded import Half, named_skills
 from automerge.evals.models import evaluate_model
+from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
 from automerge.export.checkpoint import write_checkpoint
 from automerge.export.folder import check_vacant
@@ -125,6 +126,7 @@ def evaluate(
     """Model → skill → a result an item: prompt, answer, tokens, score. As `automerge eval`. Raises AutomergeError."""
     loaded = named_skills(skills, seed)
     serving = validate(EngineConfig, {"name": engine}, "engine")
+    check_models([str(model) for model in models], base)
     with AnswerStore(Path(answers) if answers is not None else None) as store:
         return {str(model): evaluate_model(str(model), base, loaded, half, store, serving) for model in models}
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 
@@ -13,8 +14,9 @@ from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving
 from automerge.config import EngineConfig
 from automerge.evals.loaded import named_skills
 from automerge.evals.models import evaluate_model
+from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
-from automerge.gate.statistics import as_scores, difference
+from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores, difference
 from automerge.records import Interval, ItemResult
 from automerge.report.tables import plain_table
 
@@ -47,6 +49,7 @@ def compare(
     if len(models) < 2 or len(set(models)) < len(models):
         raise typer.BadParameter(f"expected two different models or more, got {', '.join(models)}")
     loaded = named_skills(skills, seed)
+    check_models(models, base)
     with AnswerStore(answers) as store:
         found = {m: evaluate_model(m, base, loaded, half, store, EngineConfig(name=engine)) for m in models}
     pairs = [
@@ -62,7 +65,15 @@ def compare(
 def _differences(a: Results, b: Results, seed: int) -> dict[str, Interval]:
     """Skill → a − b."""
     own, other = ({skill: as_scores(list(rows)) for skill, rows in side.items()} for side in (a, b))
-    return {s: difference(own, other, {s: 1.0}, confidence=CONFIDENCE, seed=seed) for s in own}
+    return {s: _difference(own[s], other[s], seed) for s in own}
+
+
+def _difference(a: Scores, b: Scores, seed: int) -> Interval:
+    """Where there are too few pairs for an interval, the mean alone, and no claim."""
+    pairs = (a - b)[~np.isnan(a - b)]
+    if pairs.size >= MIN_ITEMS:
+        return difference({"": a}, {"": b}, {"": 1.0}, confidence=CONFIDENCE, seed=seed)
+    return Interval(float(pairs.mean()) if pairs.size else 0.0, -1.0, 1.0, CONFIDENCE, pairs.size)
 
 
 def _apart(a: Results, b: Results, count: int) -> list[dict[str, Any]]:
@@ -95,6 +106,7 @@ def _print(pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         for skill, i in pair.differences.items():
             says = "a is better" if i.low > 0 else "b is better" if i.high < 0 else "no difference shown"
+            says = says if i.n >= MIN_ITEMS else f"fewer than {MIN_ITEMS} items: no claim"
             span = f"{i.estimate:+.4f} [{i.low:+.4f}, {i.high:+.4f}]"
             table.add_row(pair.a, pair.b, skill, span, str(i.n), says)
     console.print(table)

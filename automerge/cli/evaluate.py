@@ -13,6 +13,7 @@ from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving
 from automerge.config import EngineConfig
 from automerge.evals.loaded import named_skills
 from automerge.evals.models import evaluate_model
+from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
 from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores, difference, score_interval
 from automerge.records import Interval, ItemResult
@@ -38,6 +39,7 @@ def evaluate_models(
 ) -> None:
     """Score models on skills, or on a suite such as mt_bench. With several, each is compared with the first."""
     loaded = named_skills(skills, seed)
+    check_models(models, base)
     suite = suite_of([skill.name for skill in loaded])
     if out is not None and suite is None:
         raise typer.BadParameter("--out is for a suite of skills, such as mt_bench")
@@ -53,7 +55,7 @@ def evaluate_models(
     if table is not None and out is not None:
         _write(table, out, 10.0 if judged else 1.0)
     if as_json:
-        shown = [_as_json(model, found[model], ahead.get(model, {})) for model in models]
+        shown = [_as_json(model, found[model], ahead.get(model, {}), results[model]) for model in models]
         suites = [dict(zip(table.columns, table.rows[model], strict=True)) for model in models] if table else []
         print(json.dumps([{**one, "suite": own} for one, own in zip(shown, suites, strict=True)] if table else shown))
     elif table is not None:
@@ -64,6 +66,18 @@ def evaluate_models(
                 console.print(f"{model}: {count} answers are unscored, and count nowhere", highlight=False)
     else:
         _print(models, found, ahead)
+        for model in models:
+            for skill, rows in results[model].items():
+                if missing := _unscored(rows):
+                    why = missing[0].score.detail or "no reason is known"
+                    line = (
+                        f"{model}, {skill}: {len(missing)} of {len(rows)} items are unscored, and count nowhere: {why}"
+                    )
+                    Console().print(line, highlight=False, markup=False)
+
+
+def _unscored(rows: list[ItemResult]) -> list[ItemResult]:
+    return [row for row in rows if row.score.value is None]
 
 
 def _write(table: SuiteTable, folder: Path, most: float) -> None:
@@ -95,10 +109,14 @@ def _ahead(scores: dict[str, dict[str, Scores]], models: list[str], seed: int) -
     }
 
 
-def _as_json(model: str, found: dict[str, Interval], ahead: dict[str, Interval]) -> dict[str, object]:
+def _as_json(
+    model: str, found: dict[str, Interval], ahead: dict[str, Interval], results: dict[str, list[ItemResult]]
+) -> dict[str, object]:
     return {
         "model": model,
-        "skills": {skill: asdict(interval) for skill, interval in found.items()},
+        "skills": {
+            skill: {**asdict(interval), "unscored": len(_unscored(results[skill]))} for skill, interval in found.items()
+        },
         "minus_first": {skill: asdict(interval) for skill, interval in ahead.items()},
     }
 

@@ -10,6 +10,7 @@ from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving
 from automerge.config import EngineConfig, GateRule, Margin, validate
 from automerge.evals.loaded import named_skills
 from automerge.evals.models import evaluate_model
+from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
 from automerge.gate.rules import GateResult, try_gates
 from automerge.gate.statistics import Scores, as_scores
@@ -31,6 +32,7 @@ def gate(
 ) -> int:
     """Hold a model to another, skill by skill, on the same items. Exit 0 where every gate is met, 3 where not."""
     loaded = named_skills(skills, seed)
+    check_models([against, model], base)
     rules = [
         validate(GateRule, {"skill": s.name, "no_worse_than": against, **_test(margin, confidence)}, "gate")
         for s in loaded

@@ -138,7 +138,14 @@ def named_skills(entries: Sequence[str], seed: int) -> list[LoadedSkill]:
     """The skills that a command line names, prepared: names or files, several separated by commas; a suite stands for
     all of its skills. Raises as `prepare` does."""
     names = [name for entry in entries for name in entry.split(",") if name]
-    return [prepare(skill, seed) for name in names for skill in load_skills(name, folder=Path())]
+    if not names:
+        raise SkillError("no skill is named", where="--skills", hint="Name one or more: names or files.")
+    loaded = [skill for name in names for skill in load_skills(name, folder=Path())]
+    for number, skill in enumerate(loaded):
+        if skill.name in (other.name for other in loaded[:number]):
+            hint = "Name it once, or give one of the files another name."
+            raise SkillError(f"two skills are called {skill.name!r}", where="--skills", hint=hint)
+    return [prepare(skill, seed) for skill in loaded]
 
 
 def _content(items: Sequence[Item]) -> list[Any]:

@@ -1,12 +1,13 @@
 """Serves one checkpoint, or an adapter over its base, as it is: the linear merge of itself alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from automerge.config import EngineConfig, locate
 from automerge.engine.base import Engine
 from automerge.engine.start import start_engine
-from automerge.merge.models import open_models
+from automerge.merge.models import find_models, open_models
 from automerge.recipe import Group, Recipe, make_recipe
 
 
@@ -19,10 +20,22 @@ class Served:
     place: str
 
 
+def check_models(models: Sequence[str], base: str | None) -> None:
+    """Raises SourceError for one that cannot be found or opened, before any is served."""
+    for model in models:
+        place, root = _places(model, base)
+        find_models(root, {"model": place})
+
+
+def _places(model: str, base: str | None) -> tuple[str, str]:
+    """Where it lies, and what it is merged into: itself, or an adapter's base."""
+    place = locate(model, Path())
+    return place, locate(base, Path()) if base and (Path(place) / "adapter_config.json").exists() else place
+
+
 def serve(model: str, base: str | None, serving: EngineConfig) -> Served:
     """Starts an engine with this model; `base` is what an adapter was made for. Raises SourceError, EngineError."""
-    place = locate(model, Path())
-    root = locate(base, Path()) if base and (Path(place) / "adapter_config.json").exists() else place
+    place, root = _places(model, base)
     opened = open_models(root, {"model": place})
     whole = (Group((0, opened.n_layers), "all", {"weight": {"model": 1.0}}),)
     recipe: Recipe = make_recipe(

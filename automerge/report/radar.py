@@ -25,7 +25,7 @@ def radar(axes: Sequence[str], models: Mapping[str, Sequence[float | None]], *, 
         plot.set_theta_offset(math.pi / 2)
         plot.set_theta_direction(-1)
         for number, (model, values) in enumerate(models.items()):
-            heights = [value or 0.0 for value in values]
+            heights = [math.nan if value is None else value for value in values]  # a gap, not a zero
             colour = COLOURS[number % len(COLOURS)]
             line = "-" if number < len(COLOURS) else "--"
             plot.plot([*angles, angles[0]], [*heights, heights[0]], line, color=colour, label=model, marker="o", ms=3)

@@ -319,6 +319,11 @@ def test_compare_pair_by_pair(config: Path, cli_models: Path, automerge: Command
     assert "no difference shown" in table.out or "is better" in table.out
     for given in (models[:1], [models[0], models[0]]):
         assert "two different models or more" in automerge("compare", *given, "--skills", skills).message
+    for command in (["eval"], ["compare", models[1]], ["gate", "--against", models[1]]):
+        assert "no skill is named" in automerge(*command, models[0], "--skills", ",").message
+        assert "two skills are called" in automerge(*command, models[0], "--skills", f"{skills},{skills}").message
+    started = automerge("eval", models[0], "/no/such/model", "--skills", skills)
+    assert started.code == 1 and "/no/such/model" in started.err
 
 
 def test_gate_says_yes_or_no_by_its_exit_code(config: Path, cli_models: Path, automerge: Command) -> None:

@@ -105,12 +105,25 @@ def test_rows_that_lack_a_field(row: dict[str, Any], params: dict[str, Any], mes
         (["assert add(1"], "the tests are not Python: line 1"),
         ([], "the tests cannot be used: they call nothing of the program"),
         (["assert True"], "the tests cannot be used: they call nothing of the program"),
+        (["def test_f():\n    assert add(1, 2) == 3"], "every program would pass: no assert is reached"),
+        (["print(add(1, 2) == 3)"], "every program would pass: no assert is reached"),
+        (["if __name__ == '__main__':\n    assert add(1, 2) == 3"], "every program would pass: no assert is reached"),
+        (["def check(candidate):\n    assert candidate(1, 2) == 3\nadd"], "name the entry_point"),
+        (["import numpy as np\nassert np.all(add(1, 2) == 3)"], "they import numpy, and the sandbox has Python's own"),
     ],
 )
 def test_tests_that_are_none_are_found_at_loading(tests: list[str], message: str) -> None:
     scorer = code()
     problem = scorer.check_target(scorer.target_of({"test_list": tests}, "") or "")
     assert problem is not None and message in problem
+
+
+@pytest.mark.parametrize(
+    "tests", ["def test_f():\n    assert add(1, 2) == 3\ntest_f()", "for n in range(3):\n    assert add(n, n) == 2 * n"]
+)
+def test_tests_that_reach_an_assert_are_taken(tests: str) -> None:
+    scorer = code()
+    assert scorer.check_target(scorer.target_of({"test_list": [tests]}, "") or "") is None
 
 
 def test_the_hash_covers_tests_and_unsafe() -> None:

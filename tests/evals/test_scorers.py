@@ -11,9 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automerge.errors import ConfigError
+from automerge.evals.sandbox.extract import program_of
 from automerge.evals.scorers import make_scorer, names
 from automerge.evals.scorers.base import Scorer, register
 from automerge.evals.scorers.calculator import first_equation
+from automerge.evals.scorers.choice import picked_letter
+from automerge.evals.scorers.instructions import (
+    bullets,
+    numbered,
+    parse_instructions,
+    postscript,
+    sentences,
+    words,
+)
 from automerge.evals.scorers.numbers import final_number, find_numbers
 from automerge.records import Completion, LogLikelihood
 
@@ -89,11 +99,28 @@ def test_any_text_is_read_without_error(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1" * 20000, "1." * 10000, "(" * 20000 + "1=", "1+" * 10000 + "1 = 2", "9 " * 9000 + "=", "-" * 20000]
+    "text",
+    [
+        *("1" * 20000, "1." * 10000, "(" * 20000 + "1=", "1+" * 10000 + "1 = 2", "9 " * 9000 + "=", "-" * 60000),
+        *(
+            "\\boxed{" * 3000,
+            "answer is " * 6000,
+            "~~~ " * 15000,
+            "\n" * 60000,
+            "." * 60000,
+            "option " * 8000,
+            "1," * 30000,
+        ),
+    ],
 )
 def test_hostile_text_is_read_quickly(text: str) -> None:
     final_number(text)
     first_equation(text)
+    picked_letter(text, "ABCD")
+    program_of(text, ["f"])
+    for check in (words, sentences, bullets, numbered):
+        check(text, min=1)
+    postscript(text)
 
 
 # --- the calculator ----------------------------------------------------------------------------------------------
@@ -172,3 +199,26 @@ def test_a_text_scorer_refuses_logprobs_and_the_other_way_round() -> None:
         make_scorer({"type": "exact"}, "").score(LogLikelihood((-1.0,)), "a")
     with pytest.raises(TypeError):
         make_scorer({"type": "likelihood"}, "").score(Completion("a", 1, "stop"), "a")
+
+
+@pytest.mark.parametrize(
+    ("instruction", "said"),
+    [
+        ({"type": "words", "min": "3"}, "min: expected a count from 0, got '3'"),
+        ({"type": "words", "max": True}, "max: expected a count from 0, got True"),
+        ({"type": "words", "min": 5, "max": 3}, "min 5 is above max 3"),
+        ({"type": "include", "word": 5}, "word: expected a text, got 5"),
+        ({"type": "one_of", "choices": ["a", 1]}, "choices: expected a list of texts"),
+        ({"type": "starts_with", "text": ""}, "text: expected a text, got ''"),
+    ],
+)
+def test_instructions_of_the_wrong_kind_are_refused(instruction: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse_instructions(json.dumps([instruction]))
+
+
+@pytest.mark.parametrize("target", ["3,5", "1.234,56", "10 to 12"])
+def test_a_target_of_several_numbers_is_refused(target: str) -> None:
+    problem = make_scorer({"type": "numeric"}, "t").check_target(target)
+    assert problem is not None and "more than one number" in problem
+    assert make_scorer({"type": "numeric"}, "t").check_target(f"3 and 5\n#### {target.split()[0][:1]}") is None

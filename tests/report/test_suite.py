@@ -75,5 +75,6 @@ def test_the_radar_is_one_drawing_of_all_models() -> None:
     assert "http://" not in drawn.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
     )
+    assert drawn != radar(["writing", "math", "a<b"], {"one": [7, 3, 0.0], "two": [5, 5, 5]}, most=10)  # a gap, no zero
     with pytest.raises(ValueError, match="needs three skills at least, got 2"):
         radar(["a", "b"], {}, most=1)

@@ -32,7 +32,10 @@ on_each_server = pytest.mark.parametrize(
     "serve",
     [
         pytest.param(postgres.server, marks=pytest.mark.skipif(not postgres.binaries(), reason=postgres.NONE)),
-        pytest.param(mariadb.server, marks=pytest.mark.skipif(not mariadb.binary(), reason=mariadb.NONE)),
+        pytest.param(
+            mariadb.server,
+            marks=[pytest.mark.full, pytest.mark.skipif(not mariadb.binary(), reason=mariadb.NONE)],
+        ),
     ],
     ids=["postgresql", "mariadb"],
     scope="module",

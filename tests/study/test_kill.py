@@ -151,7 +151,7 @@ def test_killed_at_any_moment(shared: Path, whole: tuple[End, list[str]], seed: 
     assert len(place.blocks()) - len(every_block) <= killed
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
 def test_asked_to_stop(shared: Path, whole: tuple[End, list[str]], number: signal.Signals) -> None:
     place = place_in(shared, number.name)
     process = place.start(hold=30)

@@ -28,6 +28,7 @@ def skill_environment() -> ImmutableSandboxedEnvironment:
     """Fields that do not exist, and fields that are null, are errors, never empty text."""
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=_refuse_null, autoescape=False)
     environment.filters["without_calculator_marks"] = without_calculator_marks
+    del environment.filters["random"], environment.globals["lipsum"]  # a skill's prompts are the same in every process
     return environment
 
 

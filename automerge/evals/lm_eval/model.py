@@ -11,6 +11,7 @@ from lm_eval import utils
 from lm_eval.api.model import TemplateLM
 
 from automerge.engine.base import Engine
+from automerge.errors import SkillError
 from automerge.records import Completion, LogLikelihood, Prompt, Sampling
 
 MOST_TOKENS = 256  # of an answer, where a task does not say: as `hf` has it
@@ -79,6 +80,9 @@ class EngineModel(TemplateLM):  # type: ignore[misc]
         asks = []
         for number, (context, options) in enumerate(request.args for request in requests):
             sampling = _sampling(options, number)
+            if sampling.max_tokens >= self.max_length:
+                message = f"max_gen_toks {sampling.max_tokens} leaves no room for a prompt in {self.max_length} tokens"
+                raise SkillError(message, hint="Lower it in the task's generation_kwargs, or take a longer context.")
             tokens = self.tok_encode(context)[-max(1, self.max_length - sampling.max_tokens) :]
             asks.append(Ask(Prompt(context, tuple(tokens)), sampling))
         return [one.text for one in self._ask(asks) if isinstance(one, Completion)]

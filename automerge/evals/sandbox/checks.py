@@ -42,7 +42,7 @@ def read_tests(text: str, setup: str = "", entry_point: str = "") -> Suite:
     """The tests of an item: assert statements, or with an entry point HumanEval's text that defines check(candidate).
     Raises SyntaxError, and ValueError where they test nothing."""
     statements = ast.parse(text).body
-    ast.parse(setup)
+    _check_imports([*statements, *ast.parse(setup).body])
     last, own_setup = "", setup
     if entry_point:
         statements = _body_of_check(statements)
@@ -52,9 +52,45 @@ def read_tests(text: str, setup: str = "", entry_point: str = "") -> Suite:
     names = tuple(name for name in free if name not in sys.stdlib_module_names) or _tested_builtins(statements)
     if not names:
         raise ValueError("they call nothing of the program")
+    if not entry_point and not _can_fail(statements):
+        defined = any(isinstance(part, ast.FunctionDef) and part.name == "check" for part in statements)
+        what = "check(candidate) is defined and not called: name the entry_point" if defined else "no assert is reached"
+        raise ValueError(f"every program would pass: {what}")
     modules = [name for name in free if name in sys.stdlib_module_names]
     imports = "".join(f"import {name}\n" for name in modules)
     return Suite(setup, imports + own_setup, text, last, names, _checks(statements, frozenset(names)))
+
+
+def _check_imports(statements: list[ast.stmt]) -> None:
+    """Raises ValueError for a module that is not in every Python: in the sandbox there is no other."""
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        for name in names:
+            if name.split(".")[0] not in sys.stdlib_module_names:
+                raise ValueError(f"they import {name}, and the sandbox has Python's own modules only")
+
+
+def _can_fail(statements: list[ast.stmt]) -> bool:
+    """Whether a statement asserts or raises when the tests are run as they stand, itself or in a function of theirs."""
+    functions = {part.name: part for part in statements if isinstance(part, ast.FunctionDef)}
+    asserting = {name for name, part in functions.items() if _asserts(part)}
+    for statement in statements:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or _is_main_guard(statement):
+            continue
+        called = {dotted(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)}
+        if _asserts(statement) or called & asserting:
+            return True
+    return False
+
+
+def _asserts(statement: ast.stmt) -> bool:
+    return any(isinstance(node, ast.Assert | ast.Raise) for node in ast.walk(statement))
+
+
+def _is_main_guard(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)
 
 
 def _body_of_check(statements: list[ast.stmt]) -> list[ast.stmt]:

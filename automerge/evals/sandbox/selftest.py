@@ -37,7 +37,7 @@ def attack(secret, drop):
         "trace its parent": lambda: libc.ptrace(16, os.getppid(), None, None),
         "signal other processes": lambda: os.kill(os.getppid() or 1, 0),
         "make a memory file": lambda: os.memfd_create("x"),
-        "make shared memory": lambda: libc.shmget(0, 4096, 0o1600),
+        "make shared memory": lambda: (made := libc.shmget(0, 4096, 0o1600)) != -1 and not libc.shmctl(made, 0, None),
         "take 1 GB of memory": lambda: len(bytearray(1 << 30)),
     }
     return [name for name, action in attempts.items() if attempt(action)]

@@ -1,17 +1,21 @@
 """contains: the answer holds given strings. It does not look at word boundaries: "art" is found in "part"."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from automerge.config import Closed
 from automerge.evals.scorers.base import TextScorer, register
 from automerge.records import Score
 
+Wanted = Annotated[str, Field(min_length=1)]
+
 
 class ContainsParams(Closed):
     """`all`: every one of these must occur; `any`: at least one of these. With neither, the item's target must."""
 
-    all_of: tuple[str, ...] = Field(default=(), alias="all")
-    any_of: tuple[str, ...] = Field(default=(), alias="any")
+    all_of: tuple[Wanted, ...] = Field(default=(), alias="all")
+    any_of: tuple[Wanted, ...] = Field(default=(), alias="any")
     ignore_case: bool = False
 
 

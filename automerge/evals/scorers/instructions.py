@@ -18,11 +18,11 @@ def _within(count: int, least: int | None, most: int | None) -> bool:
 
 
 def words(text: str, *, min: int | None = None, max: int | None = None) -> bool:
-    return _within(len(re.findall(r"[\w'’-]*\w[\w'’-]*", text)), min, max)
+    return _within(len(re.findall(r"\w[\w'’-]*", text)), min, max)
 
 
 def sentences(text: str, *, min: int | None = None, max: int | None = None) -> bool:
-    return _within(len(re.findall(r"[.!?]+[\"'”’)\]]*(?=\s|$)", text.strip())), min, max)
+    return _within(len(re.findall(r"[.!?](?![.!?])[\"'”’)\]]*+(?=\s|$)", text.strip())), min, max)
 
 
 def paragraphs(text: str, *, min: int | None = None, max: int | None = None) -> bool:
@@ -31,12 +31,12 @@ def paragraphs(text: str, *, min: int | None = None, max: int | None = None) -> 
 
 def bullets(text: str, *, min: int | None = None, max: int | None = None) -> bool:
     """Lines that begin with - * or •."""
-    return _within(len(re.findall(r"(?m)^\s*[-*•]\s+\S", text)), min, max)
+    return _within(len(re.findall(r"(?m)^[^\S\n]*+[-*•][^\S\n]++\S", text)), min, max)
 
 
 def numbered(text: str, *, min: int | None = None, max: int | None = None) -> bool:
     """Lines that begin with a number and a point or bracket."""
-    return _within(len(re.findall(r"(?m)^\s*\d+[.)]\s+\S", text)), min, max)
+    return _within(len(re.findall(r"(?m)^[^\S\n]*+\d++[.)][^\S\n]++\S", text)), min, max)
 
 
 def include(text: str, *, word: str, min: int = 1, max: int | None = None) -> bool:
@@ -104,7 +104,7 @@ def highlights(text: str, *, min: int | None = None, max: int | None = None) -> 
 
 
 def postscript(text: str) -> bool:
-    return bool(re.search(r"(?m)^\s*\**P\.?\s?S\.?", text))
+    return bool(re.search(r"(?m)^[^\S\n]*+\**+P\.?\s?S\b\.?", text))
 
 
 def as_json(text: str) -> bool:
@@ -154,9 +154,26 @@ def _parsed(entry: dict[str, Any]) -> tuple[str, Check]:
         told = "unknown" if unknown else "missing"
         names = sorted(name.rstrip("_") for name in unknown or missing)
         raise ValueError(f"instruction {kind}: {told} key {', '.join(names)}")
+    for parameter in parameters:
+        if parameter.name in values:
+            _check_value(kind, parameter.name.rstrip("_"), values[parameter.name])
+    if (values.get("min") or 0) > values.get("max", float("inf")):
+        raise ValueError(f"instruction {kind}: min {values['min']} is above max {values['max']}")
     if {"min", "max"} <= {p.name for p in parameters if p.default is None} and not values.keys() & {"min", "max"}:
         raise ValueError(f"instruction {kind}: expected min, max or both")
     return str(kind), lambda text: check(text, **values)
+
+
+def _check_value(kind: str, name: str, value: Any) -> None:
+    if name in ("min", "max"):
+        fits, expected = type(value) is int and value >= 0, "a count from 0"
+    elif name == "choices":
+        fits = isinstance(value, list) and bool(value) and all(isinstance(entry, str) and entry for entry in value)
+        expected = "a list of texts"
+    else:
+        fits, expected = isinstance(value, str) and bool(value.strip()), "a text"
+    if not fits:
+        raise ValueError(f"instruction {kind}: {name}: expected {expected}, got {value!r}")
 
 
 def _count(text: str, word: str) -> int:

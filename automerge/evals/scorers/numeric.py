@@ -12,7 +12,7 @@ from pydantic import Field
 from automerge.config import Closed
 from automerge.evals.scorers.base import TextScorer, register
 from automerge.evals.scorers.calculator import first_equation
-from automerge.evals.scorers.numbers import final_number
+from automerge.evals.scorers.numbers import final_number, find_numbers, is_marked
 from automerge.records import Score
 
 
@@ -29,10 +29,14 @@ class Numeric(TextScorer):
 
     target_is_answer = True
     Params = NumericParams
-    version = 2
+    version = 3
 
     def check_target(self, target: str) -> str | None:
-        return None if final_number(target) is not None else "the target has no number"
+        if final_number(target) is None:
+            return "the target has no number"
+        if not is_marked(target) and len(find_numbers(target)) > 1:
+            return f"the target has more than one number, and no mark such as ####: {target[:40]!r}"
+        return None
 
     def score_text(self, text: str, target: str) -> Score:
         wanted = final_number(target)

@@ -83,7 +83,7 @@ def test_mixtures_of_one_shape_go_into_the_engine_that_stands(
     engine.close()
 
 
-@pytest.mark.parametrize("shared", [0, 1])
+@pytest.mark.parametrize("shared", [pytest.param(0, marks=pytest.mark.full), 1])
 def test_vllms_deepseek_computes_what_the_dense_model_computes(
     shared: int, plain: Callable[..., Child], tmp_path: Path
 ) -> None:

@@ -121,7 +121,7 @@ def test_right_programs_pass(spawner: Spawner, program: str, text: str) -> None:
         ("def f(x): return x", "for n in range(3):\n    assert f(n) < 2", "assert f(n) < 2"),
         (
             "def f(x): return None",
-            "y = f(1) + 1",
+            "y = f(1) + 1\nassert y == 2",
             "TypeError: unsupported operand type(s) for +: 'NoneType' and 'int' in y = f(1) + 1",
         ),
         ("def f(x): return input()", "assert f(1) == ''", "f(1) == '': EOFError: EOF when reading a line"),
