@@ -162,6 +162,7 @@ def _print(plan: Plan, cost: Estimate, budget: int) -> None:
             f"gate {gate.gate}: {gate.held_out} held-out items; about {gate.needed} show it for a merge as good as the "
             f"reference, if paired scores spread by {gate.spread:g} ({gate.why})",
             highlight=False,
+            markup=False,
         )
     _print_cost(console, cost, budget)
     console.print("[green]No mistake found.[/green]")

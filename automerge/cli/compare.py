@@ -2,25 +2,24 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 
+from automerge.cli.intervals import CONFIDENCE, difference_text, fields
 from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
 from automerge.config import EngineConfig
 from automerge.evals.loaded import named_skills
 from automerge.evals.models import evaluate_model
 from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
-from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores, difference
+from automerge.gate.statistics import MIN_ITEMS, as_scores, skill_difference
 from automerge.records import Interval, ItemResult
 from automerge.report.tables import plain_table
 
-CONFIDENCE = 0.95
 Results = Mapping[str, Sequence[ItemResult]]  # skill → items, in the skill's order
 
 
@@ -57,7 +56,7 @@ def compare(
         for a, b in combinations(models, 2)
     ]
     if as_json:
-        print(json.dumps([asdict(pair) for pair in pairs]))
+        print(json.dumps([{**vars(pair), "differences": _fields(pair.differences)} for pair in pairs]))
     else:
         _print(pairs)
 
@@ -65,15 +64,11 @@ def compare(
 def _differences(a: Results, b: Results, seed: int) -> dict[str, Interval]:
     """Skill → a − b."""
     own, other = ({skill: as_scores(list(rows)) for skill, rows in side.items()} for side in (a, b))
-    return {s: _difference(own[s], other[s], seed) for s in own}
+    return {s: skill_difference(own[s], other[s], confidence=CONFIDENCE, seed=seed) for s in own}
 
 
-def _difference(a: Scores, b: Scores, seed: int) -> Interval:
-    """Where there are too few pairs for an interval, the mean alone, and no claim."""
-    pairs = (a - b)[~np.isnan(a - b)]
-    if pairs.size >= MIN_ITEMS:
-        return difference({"": a}, {"": b}, {"": 1.0}, confidence=CONFIDENCE, seed=seed)
-    return Interval(float(pairs.mean()) if pairs.size else 0.0, -1.0, 1.0, CONFIDENCE, pairs.size)
+def _fields(differences: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
+    return {skill: fields(interval) for skill, interval in differences.items()}
 
 
 def _apart(a: Results, b: Results, count: int) -> list[dict[str, Any]]:
@@ -107,8 +102,7 @@ def _print(pairs: Sequence[Pair]) -> None:
         for skill, i in pair.differences.items():
             says = "a is better" if i.low > 0 else "b is better" if i.high < 0 else "no difference shown"
             says = says if i.n >= MIN_ITEMS else f"fewer than {MIN_ITEMS} items: no claim"
-            span = f"{i.estimate:+.4f} [{i.low:+.4f}, {i.high:+.4f}]"
-            table.add_row(pair.a, pair.b, skill, span, str(i.n), says)
+            table.add_row(pair.a, pair.b, skill, difference_text(i), str(i.n), says)
     console.print(table)
     for pair in pairs:
         for item in pair.items:

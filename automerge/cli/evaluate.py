@@ -1,27 +1,24 @@
 """`automerge eval MODEL… --skills …`: the same scoring for any checkpoint or adapter, with paired differences."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 
+from automerge.cli.intervals import CONFIDENCE, difference_text, fields, score_text
 from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
 from automerge.config import EngineConfig
 from automerge.evals.loaded import named_skills
 from automerge.evals.models import evaluate_model
 from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
-from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores, difference, score_interval
+from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores, skill_difference, skill_score
 from automerge.records import Interval, ItemResult
 from automerge.report.radar import radar
 from automerge.report.suite import SuiteTable, suite_of, suite_table
 from automerge.report.tables import plain_table
-
-CONFIDENCE = 0.95
 
 
 def evaluate_models(
@@ -39,16 +36,19 @@ def evaluate_models(
 ) -> None:
     """Score models on skills, or on a suite such as mt_bench. With several, each is compared with the first."""
     loaded = named_skills(skills, seed)
-    check_models(models, base)
     suite = suite_of([skill.name for skill in loaded])
     if out is not None and suite is None:
         raise typer.BadParameter("--out is for a suite of skills, such as mt_bench")
+    check_models(models, base)
     results: dict[str, dict[str, list[ItemResult]]] = {}
     with AnswerStore(answers) as store:
         for model in models:
             results[model] = evaluate_model(model, base, loaded, half, store, EngineConfig(name=engine))
     scores = {model: {skill: as_scores(found) for skill, found in own.items()} for model, own in results.items()}
-    found = {model: {skill: _interval(s, seed) for skill, s in own.items()} for model, own in scores.items()}
+    found = {
+        model: {skill: skill_score(values, confidence=CONFIDENCE, seed=seed) for skill, values in own.items()}
+        for model, own in scores.items()
+    }
     ahead = _ahead(scores, models, seed)
     judged = all(skill.scorer.name == "judge" for skill in loaded)
     table = suite_table(suite, results, judged) if suite is not None else None
@@ -90,23 +90,17 @@ def _write(table: SuiteTable, folder: Path, most: float) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _interval(scores: Scores, seed: int) -> Interval:
-    if np.count_nonzero(~np.isnan(scores)) < MIN_ITEMS:  # too few for an interval: the mean alone, and no claim
-        return Interval(float(np.nanmean(scores)), 0.0, 1.0, CONFIDENCE, int(np.count_nonzero(~np.isnan(scores))))
-    return score_interval({"": scores}, {"": 1.0}, confidence=CONFIDENCE, seed=seed)
-
-
 def _ahead(scores: dict[str, dict[str, Scores]], models: list[str], seed: int) -> dict[str, dict[str, Interval]]:
     """Each later model minus the first, paired by item, where there are enough items."""
     first = scores[models[0]]
-    return {
+    ahead = {
         model: {
-            skill: difference(scores[model], first, {skill: 1.0}, confidence=CONFIDENCE, seed=seed)
-            for skill in first
-            if np.count_nonzero(~np.isnan(scores[model][skill] - first[skill])) >= MIN_ITEMS
+            skill: skill_difference(scores[model][skill], own, confidence=CONFIDENCE, seed=seed)
+            for skill, own in first.items()
         }
         for model in models[1:]
     }
+    return {model: {skill: i for skill, i in own.items() if i.n >= MIN_ITEMS} for model, own in ahead.items()}
 
 
 def _as_json(
@@ -115,9 +109,9 @@ def _as_json(
     return {
         "model": model,
         "skills": {
-            skill: {**asdict(interval), "unscored": len(_unscored(results[skill]))} for skill, interval in found.items()
+            skill: {**fields(interval), "unscored": len(_unscored(results[skill]))} for skill, interval in found.items()
         },
-        "minus_first": {skill: asdict(interval) for skill, interval in ahead.items()},
+        "minus_first": {skill: fields(interval) for skill, interval in ahead.items()},
     }
 
 
@@ -127,10 +121,10 @@ def _print(models: list[str], found: dict[str, dict[str, Interval]], ahead: dict
     for skill in found[models[0]]:
         table.add_column(skill, justify="right")
     for model in models:
-        table.add_row(model, *(f"{i.estimate:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in found[model].values()))
+        table.add_row(model, *(score_text(i) for i in found[model].values()))
     console = Console()
     console.print(table)
     for model, skills in ahead.items():
         for skill, i in skills.items():
-            span = f"{i.estimate:+.4f} [{i.low:+.4f}, {i.high:+.4f}], paired, n = {i.n}"
-            console.print(f"{model} minus {models[0]}, {skill}: {span}", highlight=False)
+            text = f"{model} minus {models[0]}, {skill}: {difference_text(i)}, paired, n = {i.n}"
+            console.print(text, highlight=False, markup=False)

@@ -8,12 +8,13 @@ from rich.console import Console
 
 from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
 from automerge.config import EngineConfig, GateRule, Margin, validate
+from automerge.errors import SkillError
 from automerge.evals.loaded import named_skills
 from automerge.evals.models import evaluate_model
 from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
 from automerge.gate.rules import GateResult, try_gates
-from automerge.gate.statistics import Scores, as_scores
+from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores
 from automerge.report.tables import gate_lines
 
 
@@ -31,12 +32,14 @@ def gate(
     as_json: AsJson = False,
 ) -> int:
     """Hold a model to another, skill by skill, on the same items. Exit 0 where every gate is met, 3 where not."""
+    test = _test(margin, confidence)
     loaded = named_skills(skills, seed)
+    for skill in loaded:
+        if (count := len(skill.half(half))) < MIN_ITEMS:
+            message = f"a gate needs at least {MIN_ITEMS} items, got {count} in the half {half}"
+            raise SkillError(message, where=skill.name, hint="Raise its items, or take the other half with --half.")
     check_models([against, model], base)
-    rules = [
-        validate(GateRule, {"skill": s.name, "no_worse_than": against, **_test(margin, confidence)}, "gate")
-        for s in loaded
-    ]
+    rules = [validate(GateRule, {"skill": s.name, "no_worse_than": against, **test}, "gate") for s in loaded]
     scores: dict[str, dict[str, Scores]] = {}
     with AnswerStore(answers) as store:
         for name in (against, model):
@@ -49,7 +52,7 @@ def gate(
     else:
         console = Console()
         for line in gate_lines(found):
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, markup=False)
         console.print("[green]passes[/green]" if met else "[red]does not pass[/red]")
     return 0 if met else 3
 

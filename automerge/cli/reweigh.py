@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from automerge.cli.intervals import CONFIDENCE, difference_text
 from automerge.cli.opening import open_existing
 from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.errors import ConfigError, StudyError
@@ -92,10 +93,10 @@ def _difference(store: AnswerStore, best: Row, row: Row, weights: dict[str, floa
     if any(len(one) < MIN_ITEMS for one, _ in pairs.values()):
         return None
     ours, theirs = ({skill: pair[side] for skill, pair in pairs.items()} for side in (0, 1))
-    return difference(ours, theirs, weights, confidence=0.95, seed=seed)
+    return difference(ours, theirs, weights, confidence=CONFIDENCE, seed=seed)
 
 
 def _shown(interval: Interval | None) -> str:
     if interval is None:
         return f"fewer than {MIN_ITEMS} items"
-    return f"{interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+    return difference_text(interval)

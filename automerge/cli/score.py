@@ -11,7 +11,7 @@ from rich.markup import escape
 from automerge.cli.options import AsJson
 from automerge.errors import SkillError
 from automerge.evals.items import load_items
-from automerge.evals.rows import HALF_CHARACTER, is_text
+from automerge.evals.rows import check_text
 from automerge.evals.scorers import Dialogue, refuse_outside_study
 from automerge.evals.skill import load_skill
 from automerge.records import Completion, Score
@@ -87,8 +87,7 @@ def _parse(line: bytes, where: str) -> tuple[str, str]:
         raise SkillError(
             f"expected an id that is text or an integer and an answer that is text, got {got}", where=where
         )
-    if not is_text([row["id"], row["answer"]]):
-        raise SkillError(HALF_CHARACTER, where=where, hint="Save the file again with whole characters.")
+    check_text([row["id"], row["answer"]], where)
     return str(row["id"]), row["answer"]
 
 

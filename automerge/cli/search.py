@@ -125,7 +125,7 @@ def conclude(console: Console, verdict: Verdict, folder: StudyFolder, out: objec
         console.print(differences)
     leading = next((j for j in verdict.judged if j.name == verdict.winner), None) or next(iter(verdict.judged), None)
     for line in gate_lines(leading.gates) if leading else []:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
     console.print()
     console.print(verdict_line(verdict))
     parts = ["automerge", "export", *(["--out", str(folder.path)] if out else [])]

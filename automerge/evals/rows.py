@@ -75,21 +75,17 @@ def _parse(text: str, where: str) -> Any:
 def _mapping(row: Any, where: str) -> Row:
     if not isinstance(row, dict):
         raise SkillError(f"expected an object with the item's fields, got {type(row).__name__}", where=where)
-    if not is_text(row):
-        raise SkillError(HALF_CHARACTER, where=where, hint="Save the file again with whole characters.")
+    check_text(row, where)
     return row
 
 
-HALF_CHARACTER = "holds half a character (a lone surrogate such as \\ud83d), which is no text"
-
-
-def is_text(value: Any) -> bool:
-    """Whether all text in a value of JSON can be written as UTF-8."""
+def check_text(value: Any, where: str) -> None:
+    """Raises SkillError where a text in a value of JSON cannot be written as UTF-8."""
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    except UnicodeEncodeError as error:
+        message = "holds half a character (a lone surrogate such as \\ud83d), which is no text"
+        raise SkillError(message, where=where, hint="Save the file again with whole characters.") from error
 
 
 def _from_parquet(path: Path) -> list[Row]:

@@ -75,6 +75,21 @@ def score_interval(
     return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
+def skill_score(scores: Scores, *, confidence: float, seed: int) -> Interval:
+    """One skill's score as `score_interval` has it, but of any number of items: see `skill_difference`."""
+    if np.count_nonzero(~np.isnan(scores)) < MIN_ITEMS:
+        return _no_claim(scores, 0.0, confidence)
+    return score_interval({"": scores}, {"": 1.0}, confidence=confidence, seed=seed)
+
+
+def skill_difference(a: Scores, b: Scores, *, confidence: float, seed: int) -> Interval:
+    """One skill's a − b as `difference` has it, but of any number of items: fewer than MIN_ITEMS have their mean (NaN
+    where there is none) between the least and the most it can be, which claims nothing."""
+    if np.count_nonzero(~np.isnan(a - b)) < MIN_ITEMS:
+        return _no_claim(a - b, -1.0, confidence)
+    return difference({"": a}, {"": b}, {"": 1.0}, confidence=confidence, seed=seed)
+
+
 def items_for(interval: Interval, distance: float) -> int:
     """About how many items would shrink the interval's half-width to `distance` (it shrinks as 1/√n)."""
     half = (interval.high - interval.low) / 2
@@ -85,6 +100,11 @@ def shares(weights: Mapping[str, float]) -> dict[str, float]:
     """The weights made to sum to 1."""
     total = sum(weights.values())
     return {skill: weight / total for skill, weight in weights.items()}
+
+
+def _no_claim(values: Scores, least: float, confidence: float) -> Interval:
+    scored = values[~np.isnan(values)]
+    return Interval(float(scored.mean()) if scored.size else float("nan"), least, 1.0, confidence, scored.size)
 
 
 def _differences(skill: str, a: Scores, b: Scores) -> Scores:

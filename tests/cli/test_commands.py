@@ -337,6 +337,10 @@ def test_gate_says_yes_or_no_by_its_exit_code(config: Path, cli_models: Path, au
     shown = automerge("gate", cli_models / "math", "--against", base, "--skills", skill)
     assert shown.code in (0, 3) and ("passes" in shown.out or "does not pass" in shown.out)
     assert "expected a margin" in automerge("gate", base, "--against", base, "--skills", skill, "--margin", "x").message
+    few = skill.with_name("few.yaml")
+    few.write_text(re.sub("^items: .*$", "items: {search: 4, held_out: 4}", skill.read_text(), flags=re.M))
+    refused = automerge("gate", "/no/model", "--against", base, "--skills", few)
+    assert refused.code == 1 and "a gate needs at least 10 items, got 4 in the half held_out" in refused.message
 
 
 def test_check(config: Path, automerge: Command) -> None:

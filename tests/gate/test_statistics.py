@@ -14,6 +14,8 @@ from automerge.gate.statistics import (
     items_for,
     mean,
     score_interval,
+    skill_difference,
+    skill_score,
     weighted_mean,
 )
 from automerge.records import Interval
@@ -151,6 +153,23 @@ def test_too_few_items_are_refused(n: int) -> None:
         against(a, b)
     with pytest.raises(SkillError, match="needed for an interval"):
         score_interval({"s": a}, ONE, confidence=0.95, seed=0)
+
+
+@pytest.mark.parametrize("n", [0, 1, MIN_ITEMS - 1])
+def test_of_too_few_items_the_mean_and_no_claim(n: int) -> None:
+    a, b = pair(40, seed=1)
+    a[n:] = np.nan
+    score = skill_score(a, confidence=0.95, seed=0)
+    gap = skill_difference(a, b, confidence=0.95, seed=0)
+    assert (score.low, score.high, score.n) == (0.0, 1.0, n) and (gap.low, gap.high, gap.n) == (-1.0, 1.0, n)
+    assert score.estimate == (pytest.approx(a[:n].mean()) if n else pytest.approx(np.nan, nan_ok=True))
+    assert gap.estimate == (pytest.approx((a - b)[:n].mean()) if n else pytest.approx(np.nan, nan_ok=True))
+
+
+def test_of_enough_items_one_skill_is_as_any() -> None:
+    a, b = pair(40, seed=1)
+    assert skill_difference(a, b, confidence=0.95, seed=0) == against(a, b)
+    assert skill_score(a, confidence=0.95, seed=0) == score_interval({"s": a}, ONE, confidence=0.95, seed=0)
 
 
 def test_just_enough_items_are_not() -> None:
