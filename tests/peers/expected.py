@@ -7,6 +7,8 @@
 | choice | equal, but where elements of equal magnitude at a threshold may be kept or dropped: there, every result of
           either tool is that of one of the possible choices |
 | distribution | masks are random: keep rate, mean and variance lie where the probabilities put them |
+| outcomes | so they are, of several sources: every result is what some choice of masks gives, and how often each choice
+           was made, the mean and the variance lie where the probabilities put them (outcomes.py) |
 
 The formulas here are written from the papers and from what mergekit was seen to do, apart from automerge's own code,
 so that they judge both tools. Symbols: θ base, δ = x − θ, all fp32.
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from tests.peers.compare import bits_differ, ulps_apart
 
-Kind = Literal["bit", "ulp", "choice", "distribution"]
+Kind = Literal["bit", "ulp", "choice", "distribution", "outcomes"]
 # Where terms cancel, a result may be off by this share of the largest term: 8 fp32 roundings; and where mergekit's
 # coefficients come from fp32 sums over a whole tensor (an angle of 0.015 came out 26 % too large), 1/128 bf16 ulp.
 ROUNDED = 2.0**-21
@@ -44,6 +46,8 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("sce_topk", "arcee_fusion", "arcee_fusion_near"), "choice"),
     **dict.fromkeys(("dare_linear", "dare_ties", "dare_linear_no_rescale"), "distribution"),
     **dict.fromkeys(("della", "della_linear", "della_linear_no_rescale"), "distribution"),
+    **dict.fromkeys(("dare_linear_several", "dare_ties_several"), "outcomes"),
+    **dict.fromkeys(("della_several", "della_linear_several"), "outcomes"),
 }
 
 
@@ -104,8 +108,6 @@ def trimmed(config: Mapping[str, Any], base: Tensor, sources: Sequence[Tensor]) 
     """Every result, in bf16, that a trimming merge may give an element: one for each way to choose at thresholds."""
     options = config.get("parameters", {})
     each = [model["parameters"] for model in config["models"]]
-    consensus = config["merge_method"].endswith("ties")
-    normalize = options.get("normalize", config["merge_method"] == "ties")
     deltas = [x - base for x in sources]
     kept = [
         middle(delta, p["density"], p.get("gamma", 0.01))
@@ -122,23 +124,32 @@ def trimmed(config: Mapping[str, Any], base: Tensor, sources: Sequence[Tensor]) 
             )
             factors[n] = float(total / top.sum()) if float(top.sum()) > 1e-7 else 1.0
     for choice in itertools.product((False, True), repeat=len(deltas)):
-        parts = []
-        for delta, k, at, p, factor in zip(deltas, kept, choice, each, factors, strict=True):
-            mask = k.sure | k.maybe if at else k.sure
-            parts.append(delta.masked_fill(~mask, 0.0) * factor * p["weight"])
-        total = sum_of(parts)
-        divisor = torch.zeros_like(base)
-        if consensus:
-            sign = torch.where(total >= 0, 1.0, -1.0)
-            total = sum_of([part.masked_fill(part.sign() != sign, 0.0) for part in parts])
-            for part, p in zip(parts, each, strict=True):
-                divisor += (part.sign() == sign) * p["weight"]
-        else:
-            for p in each:
-                divisor += p["weight"]
-        if normalize:
-            total = total / divisor.masked_fill(divisor == 0, 1.0)
-        yield bf16(base + total * options.get("lambda", 1.0))
+        masked = [
+            delta.masked_fill(~(k.sure | k.maybe if at else k.sure), 0.0) * factor
+            for delta, k, at, factor in zip(deltas, kept, choice, factors, strict=True)
+        ]
+        yield bf16(combined(config, base, masked))
+
+
+def combined(config: Mapping[str, Any], base: Tensor, masked: Sequence[Tensor]) -> Tensor:
+    """The merge of deltas that are thinned already: weighed, by consensus of signs where the method has it; fp32."""
+    options = config.get("parameters", {})
+    weights = [model["parameters"]["weight"] for model in config["models"]]
+    consensus = config["merge_method"].endswith("ties") or config["merge_method"] == "della"
+    normalize = options.get("normalize", config["merge_method"] == "ties")
+    parts = [delta * weight for delta, weight in zip(masked, weights, strict=True)]
+    total = sum_of(parts)
+    divisor = torch.zeros_like(base)
+    if consensus:
+        sign = torch.where(total >= 0, 1.0, -1.0)
+        total = sum_of([part.masked_fill(part.sign() != sign, 0.0) for part in parts])
+        for part, weight in zip(parts, weights, strict=True):
+            divisor += (part.sign() == sign) * weight
+    else:
+        divisor += sum(weights)
+    if normalize:
+        total = total / divisor.masked_fill(divisor == 0, 1.0)
+    return base + total * options.get("lambda", 1.0)
 
 
 def sum_of(parts: Sequence[Tensor]) -> Tensor:
@@ -242,13 +253,12 @@ def possible(config: Mapping[str, Any], merged: Tensor, base: Tensor, sources: S
 # --- distributions ------------------------------------------------------------------------------------------------
 
 
-def keep_probability(config: Mapping[str, Any], base: Tensor, source: Tensor) -> Tensor:
+def keep_probability(config: Mapping[str, Any], source: int, delta: Tensor) -> Tensor:
     """Each element's probability of being kept: DARE's density, or DELLA's by the rank of |δ| in its row."""
-    (model,) = config["models"]
-    density, epsilon = model["parameters"]["density"], model["parameters"].get("epsilon", 0.15)
+    parameters = config["models"][source]["parameters"]
+    density, epsilon = parameters["density"], parameters.get("epsilon", 0.15)
     if config["merge_method"].startswith("dare"):
-        return torch.full(base.shape, density, dtype=torch.float64)
-    size = (source - base).abs()
-    rows = size if size.ndim > 1 else size[None]
+        return torch.full(delta.shape, density, dtype=torch.float64)
+    rows = delta.abs() if delta.ndim > 1 else delta.abs()[None]
     rank = rows.argsort(dim=1, stable=True).argsort(dim=1, stable=True).double()
-    return (density - epsilon + 2 * epsilon * rank / (rows.shape[1] - 1)).reshape(base.shape)
+    return (density - epsilon + 2 * epsilon * rank / (rows.shape[1] - 1)).reshape(delta.shape)

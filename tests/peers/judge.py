@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.peers import compare, expected
+from tests.peers.outcomes import pooled, tally
 
 
 @dataclass
@@ -72,6 +73,8 @@ def judge(
         row.tensors, row.elements = len(a), sum(x.numel() for x in a.values())
         if row.expectation == "distribution":
             complaints += _distribution(row, settings, a, b, inputs)
+        elif row.expectation == "outcomes":
+            complaints += _outcomes(row, settings, a, b, inputs)
         else:
             for tensor in sorted(a):
                 complaints += _tensor(row, settings, tensor, a[tensor], b[tensor], inputs)
@@ -138,7 +141,7 @@ def _distribution(
     for tool, merged in (("ours", ours), ("mergekit's", theirs)):
         spreads = []
         for name in sorted(merged):
-            keep = expected.keep_probability(settings, base[name].float(), source[name].float())
+            keep = expected.keep_probability(settings, 0, source[name].float() - base[name].float())
             found = compare.spread(name, base[name], source[name], merged[name], keep, rescale)
             if found is None:
                 if compare.bits_differ(merged[name], base[name].to(merged[name].dtype)).any():
@@ -151,6 +154,36 @@ def _distribution(
                 complaints.append(f"{tool} {group.name}: {group.deviations} standard deviations, {group}")
         rates.append(round(sum(s.kept for s in spreads) / sum(s.elements for s in spreads), 5))
         worst.append(round(max(max(map(abs, group.deviations)) for group in groups), 2))
+    row.rate, row.deviations = (rates[0], rates[1]), (worst[0], worst[1])
+    return complaints
+
+
+def _outcomes(
+    row: Row,
+    settings: Mapping[str, Any],
+    ours: dict[str, Tensor],
+    theirs: dict[str, Tensor],
+    inputs: Mapping[str, dict[str, Tensor]],
+) -> list[str]:
+    """Each tool's results among those that the masks of several sources can give, and how often each was given."""
+    base = inputs[str(settings["base_model"])]
+    sources = [inputs[str(model["model"])] for model in settings["models"]]
+    complaints, rates, worst = [], [], []
+    for tool, merged in (("ours", ours), ("mergekit's", theirs)):
+        tallies = []
+        for name in sorted(merged):
+            found = tally(settings, merged[name], base[name].float(), [source[name].float() for source in sources])
+            if found.strange:
+                complaints.append(
+                    f"{tool} {name}: {found.strange} of {merged[name].numel()} are no outcome of any masks"
+                )
+            tallies.append((name, found))
+        tallies = pooled(tallies)
+        for name, found in tallies:
+            if max(map(abs, found.deviations)) > expected.LIMIT:
+                complaints.append(f"{tool} {name}: {found.deviations} standard deviations")
+        rates.append(round(sum(f.kept for _, f in tallies) / sum(f.told for _, f in tallies) / len(sources), 5))
+        worst.append(round(max(max(map(abs, found.deviations)) for _, found in tallies), 2))
     row.rate, row.deviations = (rates[0], rates[1]), (worst[0], worst[1])
     return complaints
 
