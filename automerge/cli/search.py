@@ -123,7 +123,7 @@ def conclude(console: Console, verdict: Verdict, folder: StudyFolder, out: objec
     if differences is not None:
         console.print()
         console.print(differences)
-    leading = next((j for j in verdict.judged if j.name == verdict.winner), None) or next(iter(verdict.judged), None)
+    leading = verdict.leading
     for line in gate_lines(leading.gates) if leading else []:
         console.print(line, highlight=False, markup=False)
     console.print()
@@ -131,8 +131,8 @@ def conclude(console: Console, verdict: Verdict, folder: StudyFolder, out: objec
     parts = ["automerge", "export", *(["--out", str(folder.path)] if out else [])]
     if verdict.outcome == "PROMOTED":
         console.print("Write it out:")
-    elif verdict.judged:
-        parts += ["--trial", verdict.judged[0].name.removeprefix("trial ")]
+    elif leading is not None:
+        parts += ["--trial", leading.name.removeprefix("trial ")]
         console.print("Nothing was promoted. To write a candidate out all the same:")
     else:
         return

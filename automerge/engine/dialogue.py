@@ -17,7 +17,7 @@ class Dialogue:
         """Raises EngineError where the folder's tokenizer cannot be loaded."""
         self._folder = folder
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise EngineError(f"the tokenizer cannot be loaded: {reason}", where=folder) from error

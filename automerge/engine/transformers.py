@@ -257,7 +257,7 @@ def _dtype(asked: str, stored: str, device: torch.device) -> torch.dtype:
 
 def _model(folder: str, dtype: torch.dtype) -> "transformers.PreTrainedModel":
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises of every kind; the reason is in the first line
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EngineError(f"the model cannot be loaded: {reason}", where=folder) from error
@@ -268,8 +268,8 @@ def _model_of(config: Mapping[str, Any], dtype: torch.dtype, device: torch.devic
     try:
         with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), device:
             Path(folder, "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
-            settings = AutoConfig.from_pretrained(folder, local_files_only=True)
-            return AutoModelForCausalLM.from_config(settings, dtype=dtype)
+            settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(settings, dtype=dtype, trust_remote_code=False)
     except Exception as error:  # as in _model
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EngineError(f"no model can be made of the merge's config: {reason}") from error

@@ -43,7 +43,8 @@ class Judged:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The study's outcome: that of its best candidate. `rows` has the candidates and the baselines."""
+    """The study's outcome: that of its best candidate, the first of `judged`. `rows` has the candidates and the
+    baselines."""
 
     outcome: Outcome
     reason: str
@@ -52,6 +53,11 @@ class Verdict:
     rows: list[Row]
     confidence: float
     use: int = 1  # how many times the held-out items have been used by this study
+
+    @property
+    def leading(self) -> Judged | None:
+        """The candidate that the outcome is about."""
+        return self.judged[0] if self.judged else None
 
 
 def judge(
@@ -86,7 +92,7 @@ def judge(
         return Verdict("REJECTED", reason, None, [], rows, confidence, use)
     best = ranked[0]
     winner = best.name if best.outcome == "PROMOTED" else None
-    return Verdict(best.outcome, best.reason, winner, judged, rows, confidence, use)
+    return Verdict(best.outcome, best.reason, winner, ranked, rows, confidence, use)
 
 
 def _corrected(confidence: float, candidates: int) -> float:

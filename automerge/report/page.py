@@ -71,8 +71,8 @@ def page(study: optuna.Study, config: SearchConfig, folder: StudyFolder, command
 def _leading(rows: Sequence[Row], verdict: Verdict | None) -> Row | None:
     """The candidate the verdict is about, else the best so far."""
     by_label = {row.label: row for row in rows}
-    if verdict and verdict.judged:
-        return by_label.get(verdict.winner or verdict.judged[0].name)
+    if verdict and verdict.leading:
+        return by_label.get(verdict.leading.name)
     feasible = [row for row in rows if row.state == "complete" and row.record and row.record.feasible]
     return max(feasible, key=lambda row: row.value or 0.0, default=None)
 

@@ -94,9 +94,9 @@ def verdict_table(verdict: Verdict) -> Table:
 
 def difference_table(verdict: Verdict) -> Table | None:
     """The leading candidate minus each baseline, paired; None where there was no candidate."""
-    if not verdict.judged:
+    leading = verdict.leading
+    if leading is None:
         return None
-    leading = next((j for j in verdict.judged if j.name == verdict.winner), verdict.judged[0])
     level = f"{100 * next(iter(leading.differences.values())).confidence:.3g}%"
     table = plain_table(f"{leading.name} minus each baseline: objective, paired, {level} intervals")
     for column in ("baseline", "difference", "interval"):

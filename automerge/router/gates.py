@@ -65,7 +65,8 @@ class _Tokens:
         from transformers import AutoTokenizer  # seconds to import
 
         self._where = base.given
-        self._tokenizer = AutoTokenizer.from_pretrained(str(base.models.tokenizer_folder(base.recipe)))
+        folder = str(base.models.tokenizer_folder(base.recipe))
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self._bos = self._tokenizer.bos_token or ""
 
     def of(self, prompt: str) -> list[int]:
@@ -135,7 +136,7 @@ def _module(base: Part) -> Any:
     merge = base.merge("float32")
     config = AutoConfig.for_model(**base.models.frame(base.recipe).config)
     with torch.device("meta"):
-        module = AutoModel.from_config(config, dtype=torch.float32).eval()
+        module = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False).eval()
     module.rotary_emb = type(module.rotary_emb)(config)  # its buffers are in no file
 
     def fill(part: torch.nn.Module, prefix: str) -> None:

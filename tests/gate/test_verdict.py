@@ -57,6 +57,16 @@ def test_rejected_by_a_gate() -> None:
     assert found.reason == "trial 7 breaks the gate prose no worse than base (margin 0.02), by 0.0800"
 
 
+def test_what_the_outcome_is_about_comes_first() -> None:
+    better_but = model(sums=200, prose=100)
+    found = verdict({"trial 7": better_but, "trial 9": model(sums=82, prose=120)}, BASELINES, FENCE)
+    assert found.outcome == "INCONCLUSIVE" and found.winner is None
+    assert found.leading is not None and found.leading.name == "trial 9"
+    assert found.reason == found.leading.reason
+    assert [judged.name for judged in found.judged] == ["trial 9", "trial 7"]
+    assert verdict({}, BASELINES, FENCE).leading is None
+
+
 def test_a_gate_is_told_before_a_better_baseline() -> None:
     found = verdict({"trial 7": model(sums=10, prose=10)}, BASELINES, FENCE)
     assert found.reason.startswith("trial 7 breaks the gate prose")

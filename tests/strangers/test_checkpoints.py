@@ -8,6 +8,7 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from automerge.config import load_search
-from automerge.errors import AutomergeError, ConfigError, SourceError
+from automerge.engine.dialogue import Dialogue
+from automerge.errors import AutomergeError, ConfigError, EngineError, SourceError
 from automerge.merge import Merge, open_models
 from automerge.recipe import parse_recipe
 from tests.merge.helpers import edit_json, recipe_of
@@ -188,6 +190,19 @@ def test_code_is_neither_run_nor_kept(base: Path, tmp_path: Path) -> None:
     edit_json(folder / "config.json", auto_map={"AutoModel": "modeling_x.M"})
     with pytest.raises(SourceError, match="needs remote code"):
         merge(base, str(folder))
+
+
+def test_nobody_is_asked_whether_to_run_code(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers asks where a tokenizer's class is unknown, unless it is told not to."""
+    folder = fine_tune_of(base, tmp_path / "source", 1)
+    (folder / "tokenization_x.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass T: pass\n")
+    edit_json(
+        folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.T", None]}, tokenizer_class="T"
+    )
+    monkeypatch.setattr("builtins.input", lambda *asked: "y")
+    with suppress(EngineError):
+        Dialogue(str(folder))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_tensors_of_nothing(base: Path, tmp_path: Path) -> None:
