@@ -7,7 +7,6 @@ print(found.verdict.outcome, found.verdict.reason)
 found.export("my-merge")
 """
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -68,8 +67,7 @@ class Found:
 
     def report(self) -> str:
         """The HTML page of `automerge report`."""
-        command = shlex.join(["automerge", "search", "CONFIG", "--out", str(self.folder.path)])
-        return page(open_study(self.config.name, self.storage), self.config, self.folder, command)
+        return page(open_study(self.config.name, self.storage), self.config, self.folder, self.storage)
 
     def _repr_html_(self) -> str:
         text = self.report().replace("&", "&amp;").replace('"', "&quot;")

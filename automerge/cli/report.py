@@ -1,7 +1,6 @@
 """`automerge report`: the study as one HTML file that opens without a network."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +23,8 @@ def report(
     """Write the study as one HTML file: verdict, scores with intervals, the search, the recipe, sample answers."""
     opened = open_existing(out, study, storage)
     target = file or opened.folder.path / "report.html"
-    trials = len(opened.study.get_trials(deepcopy=False))
-    command = shlex.join(["automerge", "search", "CONFIG", "--budget", str(trials), "--seed", str(opened.config.seed)])
-    write_atomically(target, page(opened.study, opened.config, opened.folder, command))
+    text = page(opened.study, opened.config, opened.folder, storage or opened.folder.storage)
+    write_atomically(target, text)
     size = target.stat().st_size
     if as_json:
         print(json.dumps({"file": str(target), "bytes": size}))

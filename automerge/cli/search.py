@@ -18,6 +18,7 @@ from automerge.cli.live import LiveScreen, PlainLines, Screen
 from automerge.cli.opening import open_config, study_folder
 from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.gate.verdict import Verdict
+from automerge.report.commands import export_command
 from automerge.report.tables import difference_table, gate_lines, verdict_line, verdict_table
 from automerge.study.events import Block, Event
 from automerge.study.folder import StudyFolder
@@ -81,7 +82,7 @@ def search(
     if as_json:
         print(json.dumps({"folder": str(folder.path), **asdict(verdict)}))
     else:
-        conclude(console, verdict, folder, out)
+        conclude(console, verdict, folder, storage or folder.storage, named=out is not None)
     return 0 if verdict.outcome == "PROMOTED" else 3
 
 
@@ -115,8 +116,9 @@ class Interrupt:
                 signal.signal(number, handler)
 
 
-def conclude(console: Console, verdict: Verdict, folder: StudyFolder, out: object) -> None:
-    """Prints the verdict: models on held-out items, differences, gates, the outcome, and the next command."""
+def conclude(console: Console, verdict: Verdict, folder: StudyFolder, storage: str, *, named: bool) -> None:
+    """Prints the verdict: models on held-out items, differences, gates, the outcome, and the next command, which names
+    the folder where the user did."""
     console.print()
     console.print(verdict_table(verdict))
     differences = difference_table(verdict)
@@ -128,12 +130,9 @@ def conclude(console: Console, verdict: Verdict, folder: StudyFolder, out: objec
         console.print(line, highlight=False, markup=False)
     console.print()
     console.print(verdict_line(verdict))
-    parts = ["automerge", "export", *(["--out", str(folder.path)] if out else [])]
-    if verdict.outcome == "PROMOTED":
-        console.print("Write it out:")
-    elif leading is not None:
-        parts += ["--trial", leading.name.removeprefix("trial ")]
-        console.print("Nothing was promoted. To write a candidate out all the same:")
-    else:
+    if leading is None:
         return
-    console.print(f"  {shlex.join([*parts, 'my-merge'])}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    promoted = verdict.outcome == "PROMOTED"
+    console.print("Write it out:" if promoted else "Nothing was promoted. To write a candidate out all the same:")
+    command = export_command(None if promoted else leading.name, folder, storage, named=named)
+    console.print(f"  {command}", style="bold", markup=False, highlight=False, soft_wrap=True)

@@ -32,11 +32,10 @@ def start_engine(
     `share`: of several engines on this machine, which one.
     Raises EngineError where the model cannot be served, or vLLM is asked for and not installed.
     """
-    log = log or Path(tempfile.mkdtemp(prefix="automerge-"), "engine.log")
     environment = share.environment(int(config.arguments.get("tensor_parallel_size", 1))) if share.of > 1 else {}
     if chosen_engine(config)[0] == "transformers":
         if share.of > 1:
-            return RemoteEngine(paths_of(models), config, partial(Child, HOST, log, environment), tell)
+            return RemoteEngine(paths_of(models), config, partial(Child, HOST, log or _anywhere(), environment), tell)
         from automerge.engine.transformers import TransformersEngine  # seconds, and only a study and eval need it
 
         return TransformersEngine(models, config)
@@ -44,7 +43,12 @@ def start_engine(
         raise EngineError("vllm is not installed", where="engine.name", hint="pip install 'automerge[vllm]'")
     from automerge.engine.vllm import VllmEngine
 
-    return VllmEngine(models, config, log, tell, environment)
+    return VllmEngine(models, config, log or _anywhere(), tell, environment)
+
+
+def _anywhere() -> Path:
+    """Where an engine prints whose caller has no folder. It is kept: errors name it."""
+    return Path(tempfile.mkdtemp(prefix="automerge-"), "engine.log")
 
 
 def on_ray(

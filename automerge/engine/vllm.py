@@ -212,7 +212,7 @@ class VllmEngine:
             "sources": {name: str(source.folder) for name, source in models.sources.items()},
             "recipe": recipe.to_json(),
             "residency": self._config.residency,
-            "bytes": _bytes(models),
+            "bytes": models.full_bytes(),
         }
         arguments = {"seed": 0, **self._config.arguments, "dtype": self._dtype}
         try:
@@ -270,9 +270,3 @@ def _cores_of_ranks(ranks: int) -> str:
     """This machine's cores shared out, as vLLM's CPU build reads it: by itself it wants a NUMA node a rank."""
     cores = sorted(os.sched_getaffinity(0))
     return "|".join(",".join(map(str, cores[rank::ranks] or cores[:1])) for rank in range(ranks))
-
-
-def _bytes(models: Models) -> int:
-    """What the base and the full checkpoints among the sources take."""
-    folders = [models.base, *models.sources.values()]
-    return sum(file.stat().st_size for model in folders for file in set(getattr(model, "files", {}).values()))

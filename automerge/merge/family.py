@@ -86,7 +86,7 @@ def family_of(models: Sequence[str], base: str | None = None) -> Family:
     rest = [model for model in models if model != base]
     if not rest:
         raise SourceError("nothing to merge: name at least one fine-tune or adapter beside the base", where=base)
-    names = _names(rest)
+    names = short_names(rest)
     opened = open_models(base, names)
     kinds = {name: "adapter" if is_adapter(folders[where]) else "full checkpoint" for name, where in names.items()}
     architecture = str((opened.config.get("architectures") or [opened.config.get("model_type", "?")])[0])
@@ -144,9 +144,10 @@ def _apart(one: Checkpoint, other: Checkpoint) -> float:
     return total**0.5 if seen else float("inf")
 
 
-def _names(models: Sequence[str]) -> dict[str, str]:
-    """Short names: the last part of each path or id, without what all of them share at either end."""
-    last = [re.sub(r"[^A-Za-z0-9_.-]", "-", re.split(r"[/@]", model.rstrip("/"))[-1]) or "model" for model in models]
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """Short names: the last part of each path, or of each hub id without its @revision."""
+    parts = [re.split(r"(?<=[^/])@", model)[0].rstrip("/").split("/")[-1] for model in models]
+    last = [re.sub(r"[^A-Za-z0-9_.-]", "-", part) or "model" for part in parts]
     if len(set(last)) < len(last):
         last = [f"{name}-{number}" for number, name in enumerate(last, start=1)]
     return dict(zip([name if name not in ("base", "union") else f"{name}-model" for name in last], models, strict=True))

@@ -174,6 +174,15 @@ class Models:
             if isinstance(model, Checkpoint):
                 model.give_back()
 
+    def sizes(self) -> dict[str, int]:
+        """Model → bytes of its weight files, the base first."""
+        models: dict[str, Source] = {self.base_ref.name: self.base, **self.sources}
+        return {name: sum(path.stat().st_size for path in _files(model)) for name, model in models.items()}
+
+    def full_bytes(self) -> int:
+        """What the base and the full checkpoints among the sources take."""
+        return sum(size for name, size in self.sizes().items() if not isinstance(self.sources.get(name), LoraAdapter))
+
     def digested(self, progress: Progress | None = None) -> "Models":
         """The same, with their content digests: every weight is read. Raises SourceError for NaN or infinity."""
 

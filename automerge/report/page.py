@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,6 +16,7 @@ from automerge.gate.verdict import Judged, Verdict
 from automerge.recipe import Recipe, parse_recipe
 from automerge.records import ItemResult
 from automerge.report import figures
+from automerge.report.commands import export_command, search_command
 from automerge.report.radar import radar
 from automerge.report.tables import mixture_line
 from automerge.study.finals import last_verdict, pareto_front
@@ -36,8 +36,8 @@ class Sample:
     answers: list[tuple[str, str, str]]  # (model, answer, score)
 
 
-def page(study: optuna.Study, config: SearchConfig, folder: StudyFolder, command: str) -> str:
-    """The HTML text. `command` is what made the study."""
+def page(study: optuna.Study, config: SearchConfig, folder: StudyFolder, storage: str) -> str:
+    """The HTML text of a study in that storage."""
     rows = study_rows(study)
     verdict = last_verdict(study)
     leading = _leading(rows, verdict)
@@ -63,8 +63,10 @@ def page(study: optuna.Study, config: SearchConfig, folder: StudyFolder, command
         samples=_samples(config, folder, rows, leading),
         recipe=recipe,
         mixture=mixture_line(recipe.mixture) if recipe and recipe.mixture else "",
-        command=command,
-        export=shlex.join(_export(folder, leading, verdict)) if leading else "",
+        command=search_command(config, folder, storage, sum(row.finished for row in rows)),
+        export=export_command(None if verdict and verdict.winner else leading.label, folder, storage)
+        if leading
+        else "",
     )
 
 
@@ -75,11 +77,6 @@ def _leading(rows: Sequence[Row], verdict: Verdict | None) -> Row | None:
         return by_label.get(verdict.leading.name)
     feasible = [row for row in rows if row.state == "complete" and row.record and row.record.feasible]
     return max(feasible, key=lambda row: row.value or 0.0, default=None)
-
-
-def _export(folder: StudyFolder, leading: Row, verdict: Verdict | None) -> list[str]:
-    chosen = [] if verdict and verdict.winner else ["--trial", leading.label.removeprefix("trial ")]
-    return ["automerge", "export", "--out", str(folder.path), *chosen, "my-merge"]
 
 
 def _spent(rows: Sequence[Row]) -> dict[str, Any]:

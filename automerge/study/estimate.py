@@ -6,9 +6,7 @@ largest tensor. Text is taken to have 4 characters a token, or 1 where the vocab
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import NormalDist
 
 import torch
@@ -18,13 +16,13 @@ from automerge.engine.memory import free_memory
 from automerge.engine.resident import choose_residency
 from automerge.engine.start import chosen_engine
 from automerge.evals.loaded import Half, LoadedSkill
-from automerge.merge.sources.lora import LoraAdapter
 from automerge.merge.stream import Merge
+from automerge.space.baselines import baselines
 from automerge.study.session import Plan
 
 # Standard deviations of a paired item difference, for planning only: 0/1 scores where 1 answer in 10 changes, and
 # answer probabilities as the committed results show them.
-SPREAD = {"answer": 0.3, "likelihood": 0.03}
+SPREAD = {"answer": 0.3, "likelihood": 0.03, "lm_eval": 0.3}
 STEP_SECONDS = 0.005  # what a step of generation costs at least, whatever the model
 
 
@@ -79,17 +77,17 @@ def estimate(plan: Plan, budget: int) -> Estimate:
         half: merge_seconds + sum(_seconds(skill, half, weights, speed, plan) for skill in plan.skills.values())
         for half in ("search", "held_out")
     }
-    finals = plan.config.verdict.candidates + len(plan.config.sources) + 5
+    drawn = plan.config.verdict.seeds if any("drop" in group.values for group in recipe.groups) else 1
+    finals = plan.config.verdict.candidates * drawn + len(baselines(plan.space))
     total = budget * half_seconds["search"] + finals * half_seconds["held_out"]
-    gates = [_needs(gate, plan.skills[gate.skill]) for gate in plan.config.gates]
-    width = 2 if plan.config.engine.dtype in ("bfloat16", "float16") else 4
-    sources = _sources(plan)
+    gates = [gate_needs(gate, plan.skills[gate.skill]) for gate in plan.config.gates]
+    width = _served_dtype(plan).itemsize
     asked = [_tokens(skill, "search", plan) for skill in plan.skills.values()]
     return Estimate(
         memory_bytes=weights * width + merge_bytes,
         merge_bytes=merge_bytes,
-        sources_bytes=sources,
-        residency=_residency(plan, sources),
+        sources_bytes=plan.models.sizes(),
+        residency=_residency(plan),
         available_bytes=free_memory(),
         tokens=Tokens(
             tier=round(sum(sum(_tokens(skill, "search", plan)) for skill in plan.tier.values())),
@@ -104,22 +102,20 @@ def estimate(plan: Plan, budget: int) -> Estimate:
     )
 
 
-def _sources(plan: Plan) -> dict[str, int]:
-    """Model → size of its weights on disk."""
-    models = {plan.models.base_ref.name: plan.models.base, **plan.models.sources}
-    return {
-        name: sum(path.stat().st_size for path in Path(model.folder).glob("*.safetensors"))
-        for name, model in models.items()
-    }
+def _served_dtype(plan: Plan) -> torch.dtype:
+    """What the engine will serve in: of `auto` the base's own, but float32 where transformers serves on a CPU."""
+    asked = plan.config.engine.dtype
+    own = torch.cuda.is_available() or chosen_engine(plan.config.engine)[0] == "vllm"
+    found: torch.dtype = getattr(torch, asked if asked != "auto" else plan.models.dtype if own else "float32")
+    return found
 
 
-def _residency(plan: Plan, sources: Mapping[str, int]) -> str:
+def _residency(plan: Plan) -> str:
     """Where base and sources will be kept between merges."""
     if chosen_engine(plan.config.engine)[0] == "transformers":
         return "mmap"
     ranks = int(plan.config.engine.arguments.get("tensor_parallel_size", 1))
-    full = sum(size for name, size in sources.items() if not isinstance(plan.models.sources.get(name), LoraAdapter))
-    return choose_residency(plan.config.engine.residency, full, ranks)
+    return choose_residency(plan.config.engine.residency, plan.models.full_bytes(), ranks)
 
 
 def _merge_seconds(merge: Merge, weights: int) -> float:
@@ -162,7 +158,8 @@ def _seconds(skill: LoadedSkill, half: Half, weights: int, speed: float, plan: P
     return (read + generated) * 2 * weights / (speed / 3) + steps * STEP_SECONDS
 
 
-def _needs(gate: GateRule, skill: LoadedSkill) -> GateNeeds:
+def gate_needs(gate: GateRule, skill: LoadedSkill) -> GateNeeds:
+    """See GateNeeds, for one gate."""
     held_out = len(skill.half("held_out"))
     spread = SPREAD[skill.scorer.needs]
     margin = gate.margin.of(0.5) if gate.no_worse_than else 0.02

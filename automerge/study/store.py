@@ -30,12 +30,12 @@ def open_study(name: str, url: str, *, objectives: int = 0) -> optuna.Study:
             return optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
-        raise StudyError(f"no study {name!r} in this storage", where=_public(url)) from error
+        raise StudyError(f"no study {name!r} in this storage", where=public_url(url)) from error
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise StudyError(
             f"the storage cannot be opened: {reason}",
-            where=_public(url),
+            where=public_url(url),
             hint="Is the server up, the URL right, the file sound? A damaged study.db may be moved away.",
         ) from error
 
@@ -48,7 +48,9 @@ def storage_failures(url: str) -> Iterator[None]:
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise StudyError(
-            f"the storage failed: {reason}", where=_public(url), hint="What was scored is kept; run the command again."
+            f"the storage failed: {reason}",
+            where=public_url(url),
+            hint="What was scored is kept; run the command again.",
         ) from error
 
 
@@ -79,7 +81,7 @@ def _make_tables(url: str) -> None:
             time.sleep(1.0)
 
 
-def _public(url: str) -> str:
+def public_url(url: str) -> str:
     """The URL without its password, and without its options, which may hold one too."""
     try:
         return sqlalchemy.engine.make_url(url).set(query={}).render_as_string(hide_password=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from automerge.config import load_search
+from automerge.merge.family import short_names
 from tests.cli.world import Done
 from tests.tiny import tiny_llama
 
@@ -47,6 +48,12 @@ def test_it_overwrites_nothing(cli_models: Path, automerge) -> None:  # type: ig
     done: Done = automerge("init", cli_models / "base", cli_models / "math")
     assert done.code == 1 and "there is a file of that name" in done.message
     assert Path("automerge.yaml").read_text() == "mine"
+
+
+def test_sources_are_named_after_their_models_not_their_revisions() -> None:
+    given = ["org/math@main", "other/code@main", "./runs/chat/", "/data/@home/base"]
+    assert list(short_names(given)) == ["math", "code", "chat", "base-model"]
+    assert list(short_names(["a/x@v1", "b/x@v2"])) == ["x-1", "x-2"]
 
 
 def test_a_model_of_another_shape_is_refused_by_name(cli_models: Path, automerge, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

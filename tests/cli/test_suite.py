@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from automerge.evals.scorers.judge import open_judge
+from automerge.evals.scorers.judge import opened_judge
 from tests.cli.world import Done
 from tests.evals.judge_server import judge_server
 
@@ -43,7 +43,7 @@ def test_the_table_in_its_forms(suite: Callable[[str], Path], cli_models: Path, 
             return "no comment"
         return f"[[{8 if re.search('a [012]', prompt) else 4 if late else 5}]]"
 
-    open_judge.cache_clear()
+    opened_judge.cache_clear()
     models = [cli_models / "base", cli_models / "math"]
     with judge_server(script) as server:
         config = suite(server.url)
@@ -63,7 +63,7 @@ def test_the_table_in_its_forms(suite: Callable[[str], Path], cli_models: Path, 
 
 
 def test_one_skill_of_a_suite(suite: Callable[[str], Path], cli_models: Path, automerge: Callable[..., Done]) -> None:
-    open_judge.cache_clear()
+    opened_judge.cache_clear()
     with judge_server(lambda prompt, number: "[[10]]") as server:
         config = suite(server.url)
         name = str(config.with_suffix("")) + "/b"

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +17,20 @@ from automerge.engine.fake import FakeEngine
 from automerge.engine.turns import Turns
 from automerge.errors import ConfigError, MergeError, SkillError
 from automerge.evals import AnswerStore, evaluate, load_skill, mean, prepare
-from automerge.evals.judge import endpoint
+from automerge.evals.judge import endpoint, local
+from automerge.evals.judge.config import JudgeConfig
 from automerge.evals.judge.fence import make_fence
+from automerge.evals.judge.local import LocalJudge
 from automerge.evals.judge.opinions import choice, rating
 from automerge.evals.loaded import LoadedSkill
 from automerge.evals.models import evaluate_model
-from automerge.evals.scorers.judge import open_judge
+from automerge.evals.scorers.judge import open_judge, opened_judge
+from automerge.evals.serve import Served
 from automerge.recipe import Recipe
 from automerge.records import Applied, ItemResult
 from tests.evals.helpers import recipe, serving, sums, write_rows
 from tests.evals.judge_server import Answer, JudgeServer, Script, judge_server
+from tests.tiny import tiny_llama
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "judge.json").read_text(encoding="utf-8"))
 KEY = "sk-canary-51c2"
@@ -35,7 +40,7 @@ KEY = "sk-canary-51c2"
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    open_judge.cache_clear()
+    opened_judge.cache_clear()
 
 
 def judged(folder: Path, server: JudgeServer, scorer: dict[str, Any] | None = None, **changes: Any) -> LoadedSkill:
@@ -324,6 +329,45 @@ def test_a_prompt_beyond_the_judges_context_is_unscored(tmp_path: Path) -> None:
     checksum = turns.apply(recipe(0.5)).checksum
     with pytest.raises(SkillError, match="the judge cannot be asked: a prompt of"):
         evaluate(turns, checksum, by_base(tmp_path, sampling={"max_tokens": 8}), "search", AnswerStore())
+
+
+def test_workers_share_a_judge_that_takes_one_question_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, started = [], [], []
+
+    def slowly(recipe: Recipe, prompt: str) -> str:
+        inside.append(prompt)
+        most.append(len(inside))
+        time.sleep(0.005)
+        inside.remove(prompt)
+        return f"of {prompt.split()[-1]}: [[7]]"
+
+    def start(model: str, base: None, config: EngineConfig) -> Served:
+        started.append(model)
+        time.sleep(0.05)
+        engine, checksum = serving(FakeEngine(slowly))
+        return Served(engine, checksum, model)
+
+    monkeypatch.setattr(local, "serve", start)
+    config = JudgeConfig(model="a/folder")
+
+    def ask(worker: int) -> list[str | None]:
+        prompts = [f"answer {worker}.{n}" for n in range(10)]
+        return [reply.words for reply in open_judge(config).ask(prompts, lambda index, words: None)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for worker, words in enumerate(pool.map(ask, range(4))):
+            assert [w and w.split(":")[0].strip("<>| ") for w in words] == [f"of {worker}.{n}" for n in range(10)]
+    assert max(most) == 1 and started == ["a/folder"]
+
+
+def test_a_judge_from_a_folder(tmp_path: Path) -> None:
+    """A real model with real weights, which are random: it says something, and that is no verdict."""
+    judge = LocalJudge(JudgeConfig(model=str(tiny_llama(tmp_path / "judge", seed=1)), max_tokens=4))
+    told: dict[int, str] = {}
+    replies = judge.ask(["one", "two", "x " * 400], told.__setitem__)
+    assert len(judge.identity) == 64 and len(replies) == 3
+    assert told == {n: reply.words for n, reply in enumerate(replies) if reply.words}
+    assert replies[2].words is None and "the judge cannot be asked" in replies[2].why
 
 
 def test_outside_a_study_there_is_no_base(tmp_path: Path) -> None:

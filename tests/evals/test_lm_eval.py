@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from automerge.config import EngineConfig
+from automerge.config import EngineConfig, GateRule, validate
 from automerge.engine.fake import FakeEngine
 from automerge.errors import ConfigError, SkillError
 from automerge.evals import AnswerStore, evaluate, load_skill, mean, prepare
 from automerge.evals.loaded import LoadedSkill
 from automerge.evals.serve import serve
 from automerge.records import ItemResult
+from automerge.study.estimate import gate_needs
 from tests.evals.helpers import serving
 from tests.tiny import tiny_llama
 
@@ -157,6 +158,12 @@ def test_answers_are_kept(folder: Path) -> None:
     assert evaluate(engine, checksum, skill(folder, "colours"), "held_out", store) == first
     evaluate(engine, checksum, skill(folder, "colours", scorer={"metric": "acc_norm"}), "held_out", store)
     assert len(engine.calls) == asked
+
+
+def test_a_gate_of_a_task_has_its_items_estimated(folder: Path) -> None:
+    rule = validate(GateRule, {"skill": "colours", "no_worse_than": "base"}, "here")
+    needs = gate_needs(rule, skill(folder, "colours"))
+    assert needs.held_out == 24 < needs.needed
 
 
 def test_halves_and_groups(folder: Path) -> None:

@@ -65,7 +65,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     skill.write_text(skill.read_text().replace("block: 20", "block: 8"))
     place = StudyFolder(folder / "out")
     run_search(plan_of(config), place, Budget(trials=30), lambda event: None, start=lambda *_: scripted())
-    return page(open_study("world", place.storage), load_search(str(config)), place, "automerge search world.yaml")
+    return page(open_study("world", place.storage), load_search(str(config)), place, place.storage)
 
 
 def test_the_verdict_comes_first_and_all_parts_are_there(report: str) -> None:
@@ -73,7 +73,13 @@ def test_the_verdict_comes_first_and_all_parts_are_there(report: str) -> None:
     assert (
         text.index("PROMOTED") < text.index("Held-out items") < text.index("The search") < text.index("The recipe of")
     )
-    for part in ("Time and tokens", "Answers side by side", "All candidates", "automerge search world.yaml", "met"):
+    for part in (
+        "Time and tokens",
+        "Answers side by side",
+        "All candidates",
+        "automerge search CONFIG --budget",
+        "met",
+    ):
         assert part in text
     assert report.count("<svg") >= 5
     assert "~0." in text and "behind" in text  # stopped candidates
@@ -133,7 +139,7 @@ def test_a_study_without_a_verdict_has_a_report_too(tmp_path: Path, models: Path
 
     with pytest.raises(KeyboardInterrupt):
         run_search(plan, place, Budget(trials=12), stop, start=lambda *_: scripted())
-    text = page(open_study("world", place.storage), plan.config, place, "automerge search")
+    text = page(open_study("world", place.storage), plan.config, place, place.storage)
     assert "No verdict yet" in text and "All candidates" in text
 
 
@@ -146,7 +152,7 @@ def test_five_hundred_trials_open_in_a_second(tmp_path: Path, models: Path) -> N
     place = StudyFolder(tmp_path / "out")
     run_search(plan_of(config), place, Budget(trials=500), lambda event: None, start=lambda *_: scripted())
     began = time.perf_counter()
-    text = page(open_study("world", place.storage), load_search(str(config)), place, "automerge search")
+    text = page(open_study("world", place.storage), load_search(str(config)), place, place.storage)
     print(f"made in {time.perf_counter() - began:.1f} s, {len(text) / 1e6:.2f} MB")
     assert len(text.encode()) < 5_000_000
     found = look(text, tmp_path, 1400)

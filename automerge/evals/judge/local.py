@@ -4,6 +4,7 @@ import atexit
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 from automerge.config import EngineConfig, locate
 from automerge.engine.base import Engine
@@ -19,11 +20,15 @@ BLOCK = 8  # prompts at once: they are long, and what was said is kept after eac
 
 
 class LocalJudge:
-    """A folder or hub id, asked in its own chat template. Its engine starts when it is first asked."""
+    """A folder or hub id, asked in its own chat template. Its engine starts when it is first asked.
+
+    All skills that name it share it, and workers ask from threads of their own: it answers one after the other.
+    """
 
     def __init__(self, config: JudgeConfig, serving: EngineConfig | None = None) -> None:
         self._config = config
         self._serving = serving or EngineConfig()
+        self._asked = Lock()
 
     @cached_property
     def identity(self) -> str:
@@ -39,7 +44,8 @@ class LocalJudge:
 
     def ask(self, prompts: Sequence[str], on_words: OnWords) -> list[Reply]:
         """As Endpoint.ask."""
-        return _ask(self._served.engine, prompts, self._config.max_tokens, on_words)
+        with self._asked:
+            return _ask(self._served.engine, prompts, self._config.max_tokens, on_words)
 
 
 class BaseJudge:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Annotated, Any, Protocol
 
 from pydantic import Field, field_validator, model_validator
@@ -61,9 +62,18 @@ class JudgeParams(Closed):
         return self
 
 
-@functools.cache
 def open_judge(config: JudgeConfig) -> Judging:
-    """The judge of a config; one for all skills that name the same, so that they share its limits and its memory."""
+    """The judge of a config; one for all skills and threads that name the same, so that they share its limits and its
+    memory."""
+    with _opening:
+        return opened_judge(config)
+
+
+_opening = Lock()
+
+
+@functools.cache
+def opened_judge(config: JudgeConfig) -> Judging:
     if config.url is not None:
         return Endpoint(config)
     from automerge.evals.judge.local import LocalJudge  # it imports the engines
