@@ -78,5 +78,6 @@ def _as_json(result: GateResult) -> dict[str, object]:
         "low": result.interval.low,
         "bound": result.bound,
         "n": result.interval.n,
+        "unscored": result.unscored,
         "items_needed": result.items_needed,
     }

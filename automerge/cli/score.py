@@ -14,6 +14,7 @@ from automerge.evals.items import load_items
 from automerge.evals.rows import check_text
 from automerge.evals.scorers import Dialogue, refuse_outside_study
 from automerge.evals.skill import load_skill
+from automerge.evals.store import AnswerStore
 from automerge.records import Completion, Score
 
 MAX_NAMED = 5  # ids listed in a message
@@ -21,11 +22,26 @@ MAX_NAMED = 5  # ids listed in a message
 
 def score(
     skill: Annotated[str, typer.Option("--skill", help="A skill: a YAML file, or the name of a shipped one.")],
-    answers: Annotated[Path, typer.Option("--answers", help="JSONL: an object with id and answer a line.")],
+    answers: Annotated[
+        Path | None, typer.Option("--answers", help="JSONL: an object with id and answer on each line.")
+    ] = None,
+    items: Annotated[
+        bool, typer.Option("--items", help="Print the items to answer instead, as JSONL: id and prompt.")
+    ] = False,
+    judged: Annotated[
+        Path | None,
+        typer.Option("--judged", help="Keep what a judge says in this SQLite file; ask nothing twice."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score answers made elsewhere, item by item; every item of the skill needs one."""
     loaded = load_skill(skill, folder=Path())
+    if items:
+        for item in load_items(loaded):
+            print(json.dumps({"id": item.id, "prompt": item.prompt}, ensure_ascii=False))
+        return
+    if answers is None:
+        raise typer.BadParameter("expected --answers FILE, or --items to see what is asked")
     scorer = loaded.make_scorer()
     if scorer.needs != "answer":
         message = f"{scorer.name} asks the model itself, and not for an answer alone"
@@ -37,14 +53,16 @@ def score(
     if (problem := scorer.unready()) is not None:
         raise SkillError(problem, where=loaded.name)
     scorer.isolation()
-    items = {item.id: item for item in load_items(loaded)}
+    asked = {item.id: item for item in load_items(loaded)}
     given = _read(answers)
-    _check_ids(list(items), list(given), str(answers), loaded.name)
-    found = scorer.score_dialogues(
-        [Completion(text, 0, "stop") for text in given.values()],
-        [items[i].target for i in given],
-        [Dialogue(items[i].asked(), (text,)) for i, text in given.items()],
-    )
+    _check_ids(list(asked), list(given), str(answers), loaded.name)
+    with AnswerStore(judged) as memory:
+        found = scorer.score_dialogues(
+            [Completion(text, 0, "stop") for text in given.values()],
+            [asked[i].target for i in given],
+            [Dialogue(asked[i].asked(), (text,)) for i, text in given.items()],
+            memory,
+        )
     if as_json:
         rows = zip(given, found, strict=True)
         print(json.dumps([{"id": i, "score": score.value, "detail": score.detail} for i, score in rows]))
@@ -97,7 +115,7 @@ def _check_ids(wanted: list[str], given: list[str], where: str, skill: str) -> N
         raise SkillError(
             f"{len(unknown)} ids are not items of {skill}: {_some(unknown)}; its items are {_some(wanted)}",
             where=where,
-            hint="data.id in the skill names the field that ids are read from; without it an id is a hash of the item.",
+            hint="`--items` prints every id with its prompt; data.id in the skill names the field they are read from.",
         )
     if missing := [identity for identity in wanted if identity not in answered]:
         raise SkillError(

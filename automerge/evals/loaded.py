@@ -143,7 +143,7 @@ def named_skills(entries: Sequence[str], seed: int) -> list[LoadedSkill]:
     loaded = [skill for name in names for skill in load_skills(name, folder=Path())]
     for number, skill in enumerate(loaded):
         if skill.name in (other.name for other in loaded[:number]):
-            hint = "Name it once, or give one of the files another name."
+            hint = "Name it once, or give one of them another `name:` in its file."
             raise SkillError(f"two skills are called {skill.name!r}", where="--skills", hint=hint)
     return [prepare(skill, seed) for skill in loaded]
 

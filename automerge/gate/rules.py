@@ -16,7 +16,7 @@ class GateResult:
     """A gate tried on held-out items.
 
     `interval` is of the score (min) or of the score minus the reference's (no_worse_than). The gate is `met` where its
-    lower end reaches `bound`, and `broken` where its estimate does not.
+    lower end reaches `bound`, and `broken` where its estimate does not. `unscored` items of either model count nowhere.
     """
 
     gate: str
@@ -24,6 +24,7 @@ class GateResult:
     interval: Interval
     bound: float
     items_needed: int
+    unscored: int = 0
 
     @property
     def met(self) -> bool:
@@ -61,7 +62,8 @@ def try_gate(
         interval = difference(candidate, reference, only, confidence=two_sided, seed=seed)
         bound = -margin
     needed = items_for(interval, abs(interval.estimate - bound))
-    return GateResult(str(gate), gate.skill, interval, bound, needed)
+    unscored = candidate[gate.skill].size - interval.n
+    return GateResult(str(gate), gate.skill, interval, bound, needed, unscored)
 
 
 def try_gates(

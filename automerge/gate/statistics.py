@@ -14,6 +14,7 @@ from automerge.gate import exact
 from automerge.records import Interval, ItemResult
 
 MIN_ITEMS = 10  # paired items of a skill below which no interval is given
+MANY = 40  # items from which on rare, large losses are seen often enough for the bootstrap to reckon with them
 RESAMPLES = 4999
 
 Scores = NDArray[np.float64]
@@ -47,8 +48,8 @@ def difference(
 ) -> Interval:
     """Objective of `a` minus that of `b`, paired by item, with a two-sided interval.
 
-    Of one skill's 0/1 scores the interval is exact (exact.py). Else it is the percentile bootstrap (Efron and
-    Tibshirani 1993, ch. 13), items resampled within each skill. Items that either side leaves unscored drop out.
+    Of one skill's 0/1 scores the interval is exact (exact.py). Else it is the BCa bootstrap (Efron 1987), expanded for
+    few items (Hesterberg 2015), items resampled within each skill. Items that either side leaves unscored drop out.
     Raises SkillError for a skill with fewer than MIN_ITEMS pairs.
     """
     factors = shares(weights)
@@ -123,11 +124,13 @@ def _differences(skill: str, a: Scores, b: Scores) -> Scores:
 def _interval(pairs: list[Scores], factors: list[float], confidence: float, seed: int) -> Interval:
     estimate = float(sum(f * d.mean() for f, d in zip(factors, pairs, strict=True)))
     n = sum(d.size for d in pairs)
-    # A resample can show no spread where a skill's sample has none: bound instead how often a difference of 1 could
-    # occur and still not be seen in n items (Clopper and Pearson 1934, no event). The skills are independent, so
-    # these half-widths and the bootstrap's add up as squares.
+    # Resamples show what was seen. Where that is little, of few items or as hardly one changed, bound besides how often
+    # a difference of 1 could occur and still not be seen in n items (Clopper and Pearson 1934, no event). The skills
+    # are independent, so these half-widths and the bootstrap's add up as squares.
     unseen = [
-        f * (1 - ((1 - confidence) / 2) ** (1 / d.size)) for f, d in zip(factors, pairs, strict=True) if np.ptp(d) == 0
+        f * (1 - ((1 - confidence) / 2) ** (1 / d.size))
+        for f, d in zip(factors, pairs, strict=True)
+        if d.size < MANY or _changed(d) < MIN_ITEMS
     ]
     varying = [(f, d) for f, d in zip(factors, pairs, strict=True) if np.ptp(d) > 0]
     below, above = _bootstrap([d for _, d in varying], [f for f, _ in varying], confidence, seed)
@@ -135,8 +138,14 @@ def _interval(pairs: list[Scores], factors: list[float], confidence: float, seed
     return Interval(estimate, estimate - low, estimate + high, confidence, n)
 
 
+def _changed(differences: Scores) -> int:
+    """How many items differ otherwise than most do (by nothing, as a rule)."""
+    alike = int(np.unique(differences, return_counts=True)[1].max())
+    return differences.size - (alike if alike > 1 else 0)
+
+
 def _bootstrap(pairs: list[Scores], factors: list[float], confidence: float, seed: int) -> tuple[float, float]:
-    """How far the percentile interval reaches below and above the estimate; (0, 0) without samples."""
+    """How far the interval reaches below and above the estimate; (0, 0) without samples."""
     if not pairs:
         return 0.0, 0.0
 
@@ -144,15 +153,18 @@ def _bootstrap(pairs: list[Scores], factors: list[float], confidence: float, see
         total: Scores = sum(f * s.mean(axis=axis) for f, s in zip(factors, samples, strict=True))
         return total
 
-    from scipy.stats import bootstrap  # slow to import
+    from scipy.stats import bootstrap, norm, t  # slow to import
 
+    # Percentiles of few items lie too near: those that a t interval would reach (Hesterberg 2015, section 4.2).
+    fewest = min(d.size for d in pairs)
+    reach = np.sqrt(fewest / (fewest - 1)) * t.ppf((1 + confidence) / 2, fewest - 1)
     result = bootstrap(
         pairs,
         statistic,
         n_resamples=RESAMPLES,
         batch=500,
-        confidence_level=confidence,
-        method="percentile",
+        confidence_level=2 * norm.cdf(reach) - 1,
+        method="BCa",
         rng=np.random.default_rng(seed),
     )
     estimate = sum(f * d.mean() for f, d in zip(factors, pairs, strict=True))

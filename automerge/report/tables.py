@@ -113,6 +113,7 @@ def gate_lines(gates: Sequence[GateResult]) -> list[str]:
     return [
         f"gate {g.gate}: {'met' if g.met else 'broken' if g.broken else 'not shown'}; "
         f"{g.interval.estimate:+.4f}, one-sided lower bound {g.interval.low:+.4f}, needs ≥ {g.bound:+.4f}"
+        + (f"; {g.unscored} items are unscored for either, and count nowhere" if g.unscored else "")
         for g in gates
     ]
 

@@ -12,6 +12,7 @@ import pytest
 from automerge.errors import SkillError
 from automerge.evals.sandbox import choice
 from tests.cli.world import Done
+from tests.evals.judge_server import judge_server
 
 Command = Callable[..., Done]
 SUMS = [{"id": "q1", "question": "1 + 1", "answer": "2"}, {"id": 2, "question": "2 + 2", "answer": "4"}]
@@ -115,6 +116,29 @@ def test_without_a_sandbox_code_is_refused_with_the_way_to_get_one(
     finally:
         choice._found.cache_clear()
     assert done.code == 1 and "apt-get install bubblewrap" in done.message
+
+
+def test_the_items_of_a_skill_are_printed_for_whoever_answers_them(automerge: Command, tmp_path: Path) -> None:
+    where = skill(tmp_path, SUMS, "{type: numeric}")  # no id field: ids are hashes that nobody knows
+    lines = [json.loads(line) for line in automerge("score", "--skill", where, "--items").out.splitlines()]
+    assert [line["prompt"][-1] for line in lines] == [{"role": "user", "content": text} for text in ("1 + 1", "2 + 2")]
+    given = answers(tmp_path, [{"id": line["id"], "answer": "2"} for line in lines])
+    done = automerge("score", "--skill", where, "--answers", given, "--json")
+    assert [row["score"] for row in done.json] == [1.0, 0.0]
+    assert "--items" in automerge("score", "--skill", where).message
+
+
+def test_what_a_judge_said_is_kept_where_that_is_asked(automerge: Command, tmp_path: Path) -> None:
+    with judge_server(lambda prompt, n: "[[7]]") as server:
+        judge = f"{{type: judge, judge: {{model: wise, url: {server.url}}}}}"
+        where = skill(tmp_path, SUMS, judge, id="id")
+        given = answers(tmp_path, [{"id": 2, "answer": "5"}, {"id": "q1", "answer": "2"}])
+        call = ("score", "--skill", where, "--answers", given, "--judged", tmp_path / "judged.db", "--json")
+        first = automerge(*call)
+        assert [row["score"] for row in first.json] == [pytest.approx(6 / 9)] * 2
+        assert len(server.asked) == 2
+        assert automerge(*call).json == first.json
+        assert len(server.asked) == 2
 
 
 def test_it_loads_no_model_code() -> None:

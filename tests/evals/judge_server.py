@@ -19,6 +19,7 @@ class Answer:
     body: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    finish: str = "stop"
 
 
 Script = Callable[[str, int], Answer | str]  # (prompt, number of the request) → what is sent
@@ -54,7 +55,10 @@ def judge_server(script: Script) -> Iterator[JudgeServer]:
             told = script(request["messages"][0]["content"], number)
             answer = Answer(told) if isinstance(told, str) else told
             time.sleep(answer.seconds)
-            completion = {"choices": [{"message": {"content": answer.words}}], "usage": {"total_tokens": 10}}
+            completion = {
+                "choices": [{"message": {"content": answer.words}, "finish_reason": answer.finish}],
+                "usage": {"total_tokens": 10},
+            }
             body = json.dumps(completion).encode() if answer.body is None else answer.body
             try:
                 self.send_response(answer.status)

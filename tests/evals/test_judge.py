@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +27,7 @@ from automerge.evals.models import evaluate_model
 from automerge.evals.scorers.judge import open_judge, opened_judge
 from automerge.evals.serve import Served
 from automerge.recipe import Recipe
-from automerge.records import Applied, ItemResult
+from automerge.records import Applied, Completion, ItemResult, Prompt, Sampling
 from tests.evals.helpers import recipe, serving, sums, write_rows
 from tests.evals.judge_server import Answer, JudgeServer, Script, judge_server
 from tests.tiny import tiny_llama
@@ -159,7 +159,9 @@ def test_every_round_of_a_conversation_is_rated(tmp_path: Path) -> None:
         (Answer(body=b"<!DOCTYPE html><html><body>Bad gateway</body></html>"), "is not JSON: '<!DOCTYPE html>"),
         (Answer(body=b'{"choices": [{"mess'), "is not JSON"),
         (Answer(body=b"[" * 200_000), "is not JSON"),
-        (Answer(body=b'{"error": "busy"}'), "is no chat completion"),
+        (Answer(body=b'{"object": "list"}'), "is no chat completion"),
+        (Answer(body=b'{"choices": [{"message": {"content": [7]}}]}'), "is no chat completion"),
+        (Answer(words="It may be [[2]] or", finish="length"), "the judge was cut off; raise its max_tokens"),
         (Answer(body=b'"[[10]]"'), "is no chat completion"),
         (Answer(words="  "), "the judge said nothing"),
         (Answer(words="I like it."), "no rating of 1 to 10 in the judge's words: 'I like it.'"),
@@ -185,6 +187,55 @@ def test_a_judge_that_is_busy_is_asked_again(tmp_path: Path) -> None:
     with asked(tmp_path, script) as (server, found):
         assert [result.score.value for result in found] == [pytest.approx(2 / 9)] * 10
         assert len(server.asked) == 30
+
+
+def test_an_error_that_comes_as_200_is_asked_again(tmp_path: Path) -> None:
+    busy = Answer(body=b'{"error": {"message": "overloaded", "code": 502}}')
+    with asked(tmp_path, lambda prompt, n: busy if n < 4 else "[[3]]") as (server, found):
+        assert [result.score.value for result in found] == [pytest.approx(2 / 9)] * 10
+        assert len(server.asked) == 14
+
+
+def test_words_may_come_in_parts(tmp_path: Path) -> None:
+    parts = [
+        {"type": "thinking", "thinking": "[[1]]"},
+        {"type": "text", "text": "So: [["},
+        {"type": "text", "text": "4]]"},
+    ]
+    body = json.dumps({"choices": [{"message": {"content": parts}}]}).encode()
+    with asked(tmp_path, lambda prompt, n: Answer(body=body)) as (_, found):
+        assert [result.score.value for result in found] == [pytest.approx(3 / 9)] * 10
+
+
+def test_a_server_that_wants_the_newer_limit_gets_it(tmp_path: Path) -> None:
+    body = b'{"error": {"message": "Unsupported parameter: max_tokens. Use max_completion_tokens."}}'
+    requests: list[dict[str, Any]] = []
+
+    def script(prompt: str, n: int) -> Answer | str:
+        return "[[3]]" if "max_completion_tokens" in server.asked[n] else Answer(status=400, body=body)
+
+    with judge_server(script) as server:
+        found = ask(judged(tmp_path, server, {"judge": {"at_once": 1}}))
+        requests = server.asked
+    assert [result.score.value for result in found] == [pytest.approx(2 / 9)] * 10
+    assert ["max_tokens" in request for request in requests] == [True, *[False] * 10]
+
+
+def test_a_judge_that_takes_no_prompt_at_all_stops_the_run(tmp_path: Path) -> None:
+    """A model it does not know, say; where it takes some, the others are too long for it."""
+    with judge_server(lambda prompt, n: Answer(status=400, body=b"no such model")) as server:
+        with pytest.raises(SkillError, match="the judge refuses every prompt: HTTP 400: 'no such model'"):
+            ask(judged(tmp_path, server))
+        assert len(server.asked) <= endpoint.REFUSALS + 3
+    with asked(tmp_path, lambda prompt, n: "[[4]]" if n == 0 else Answer(status=400)) as (_, found):
+        assert sum(result.score.value is None for result in found) == 9
+
+
+@pytest.mark.parametrize("value", ["Fri, 31 Dec 2026 23:59:59 +99999999999999", "soon", "nan", "-1", "inf"])
+def test_an_odd_retry_after(tmp_path: Path, value: str) -> None:
+    first = Answer(status=429, headers={"Retry-After": value})
+    with asked(tmp_path, lambda prompt, n: first if n == 0 else "[[3]]") as (_, found):
+        assert [result.score.value for result in found] == [pytest.approx(2 / 9)] * 10
 
 
 def test_it_waits_as_long_as_the_server_says(tmp_path: Path) -> None:
@@ -339,7 +390,7 @@ def test_workers_share_a_judge_that_takes_one_question_at_a_time(monkeypatch: py
         most.append(len(inside))
         time.sleep(0.005)
         inside.remove(prompt)
-        return f"of {prompt.split()[-1]}: [[7]]"
+        return f"of {prompt.split('answer ')[1].split()[0]}"
 
     def start(model: str, base: None, config: EngineConfig) -> Served:
         started.append(model)
@@ -356,18 +407,31 @@ def test_workers_share_a_judge_that_takes_one_question_at_a_time(monkeypatch: py
 
     with ThreadPoolExecutor(4) as pool:
         for worker, words in enumerate(pool.map(ask, range(4))):
-            assert [w and w.split(":")[0].strip("<>| ") for w in words] == [f"of {worker}.{n}" for n in range(10)]
+            assert words == [f"of {worker}.{n}" for n in range(10)]
     assert max(most) == 1 and started == ["a/folder"]
 
 
 def test_a_judge_from_a_folder(tmp_path: Path) -> None:
     """A real model with real weights, which are random: it says something, and that is no verdict."""
-    judge = LocalJudge(JudgeConfig(model=str(tiny_llama(tmp_path / "judge", seed=1)), max_tokens=4))
+    judge = LocalJudge(JudgeConfig(model=str(tiny_llama(tmp_path / "judge", seed=1)), max_tokens=64))
     told: dict[int, str] = {}
-    replies = judge.ask(["one", "two", "x " * 400], told.__setitem__)
-    assert len(judge.identity) == 64 and len(replies) == 3
+    prompts = [f"rate {n}" for n in range(12)]
+    replies = judge.ask([*prompts, "x " * 400], told.__setitem__)
+    assert len(judge.identity) == 64 and len(replies) == 13
     assert told == {n: reply.words for n, reply in enumerate(replies) if reply.words}
-    assert replies[2].words is None and "the judge cannot be asked" in replies[2].why
+    assert all(reply.words or reply.why for reply in replies)
+    assert replies[-1].words is None and "the judge cannot be asked" in replies[-1].why
+
+
+def test_a_local_judge_that_is_cut_off_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Rambling(FakeEngine):
+        def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+            return [replace(one, finish="length") for one in super().generate(prompts, sampling)]
+
+    engine, checksum = serving(Rambling(lambda recipe, prompt: "perhaps [[3]], or"))
+    monkeypatch.setattr(local, "serve", lambda model, base, config: Served(engine, checksum, model))
+    (reply,) = LocalJudge(JudgeConfig(model="a/folder")).ask(["rate this"], lambda index, words: None)
+    assert (reply.words, reply.why) == (None, "the judge was cut off; raise its max_tokens")
 
 
 def test_outside_a_study_there_is_no_base(tmp_path: Path) -> None:

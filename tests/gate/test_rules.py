@@ -97,6 +97,15 @@ def test_a_scored_item_less_changes_only_the_pairs() -> None:
     assert try_gate(rule(no_worse_than="base"), candidate, {"base": scores(60)}, seed=0).interval.n == 99
 
 
+def test_unscored_items_are_told() -> None:
+    holes = scores(60)
+    holes["s"][:3] = np.nan
+    against = try_gate(rule(no_worse_than="base"), scores(60), {"base": holes}, seed=0)
+    assert (against.unscored, against.interval.n) == (3, 97)
+    assert try_gate(rule(min=0.5), holes, {}, seed=0).unscored == 3
+    assert try_gate(rule(min=0.5), scores(60), {}, seed=0).unscored == 0
+
+
 def test_gates_are_tried_in_order() -> None:
     gates = [rule(min=0.9), rule(no_worse_than="base"), rule(min=0.1)]
     found = try_gates(gates, scores(60), {"base": scores(50)}, seed=0)

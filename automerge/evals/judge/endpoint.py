@@ -3,7 +3,8 @@
 | what comes | what is done |
 |---|---|
 | no connection, a broken one, nothing in time, 408, 409, 425, 429, 5xx | tried again, ever later; then SkillError |
-| 400, 413, 422: this prompt is refused (too long) | the item is unscored |
+| 400, 413, 422: this prompt is refused (too long) | the item is unscored; SkillError where the first are all refused |
+| 200 with an error in place of choices | tried again, as 5xx is |
 | any other status: a wrong address, key or model | SkillError at once |
 | HTML, cut JSON, no words | the item is unscored |
 """
@@ -18,13 +19,15 @@ import httpx
 from automerge.errors import SkillError
 from automerge.evals.judge.config import JudgeConfig
 from automerge.evals.judge.pace import Budget, Pace
-from automerge.evals.judge.reply import Reply, beginning, read_reply, retry_after
+from automerge.evals.judge.reply import Reply, beginning, failure, read_reply, retry_after
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds, doubled from try to try
 LONGEST_RETRY_AFTER = 600.0  # what a server may ask for before we say so and stop
 MOST_BYTES = 4 << 20  # of a response
 _AGAIN = frozenset({408, 409, 425, 429})
 _REFUSED = frozenset({400, 413, 422})
+REFUSALS = 8  # with no prompt taken before: it is not the prompts
+_NEWER_LIMIT = "max_completion_tokens"  # what OpenAI's reasoning models want in place of max_tokens
 
 OnWords = Callable[[int, str], None]
 
@@ -38,6 +41,8 @@ class Endpoint:
         self._where = f"judge {config.model} at {config.url}"
         self._pace = Pace(config.requests_per_minute)
         self.budget = Budget(config.max_requests, config.max_tokens_in_all)
+        self._limit = "max_tokens"
+        self._refused = self._taken = 0  # prompts
 
     def ask(self, prompts: Sequence[str], on_words: OnWords) -> list[Reply]:
         """A reply a prompt, in order; `on_words` gets the words of each as they come. Raises SkillError where the
@@ -80,11 +85,18 @@ class Endpoint:
                 continue
             text = body.decode("utf-8", "replace")
             shown = beginning(text.replace(secret, "***") if secret else text)
-            if status == 200:
-                return self._read(body, prompt, secret)
-            if status in _REFUSED:
-                return Reply(None, f"the judge refused the prompt: HTTP {status}: {shown}")
             trouble = f"HTTP {status}: {shown}"
+            if status == 200:
+                if (wrong := failure(body)) is None:
+                    self._taken += 1
+                    return self._read(body, prompt, secret)
+                trouble = f"an error: {wrong.replace(secret, '***') if secret else wrong}"
+                continue
+            if status == 400 and _NEWER_LIMIT in text and self._limit != _NEWER_LIMIT:
+                self._limit = _NEWER_LIMIT
+                continue
+            if status in _REFUSED:
+                return self._refuse(trouble)
             if status not in _AGAIN and status < 500:
                 raise SkillError(trouble, where=self._where, hint=_hint(status, self._config))
             if again is not None:
@@ -92,7 +104,8 @@ class Endpoint:
         raise SkillError(
             f"the judge is away: tried {self._config.tries} times, at last: {trouble}",
             where=self._where,
-            hint="What was generated and judged is kept (by eval with --answers FILE); the same command goes on.",
+            hint="What was generated and judged is kept (by eval with --answers FILE, by score with --judged FILE); "
+            "the same command goes on.",
         )
 
     async def _post(self, client: httpx.AsyncClient, prompt: str) -> tuple[int, float | None, bytes]:
@@ -101,7 +114,7 @@ class Endpoint:
             "model": self._config.model,
             "messages": [{"role": "user", "content": prompt}],
             "temperature": 0,
-            "max_tokens": self._config.max_tokens,
+            self._limit: self._config.max_tokens,
         }
         async with client.stream("POST", f"{self._config.url}/chat/completions", json=content) as response:
             body = b""
@@ -116,6 +129,13 @@ class Endpoint:
         reply = read_reply(body.replace(secret.encode(), b"***") if secret else body, prompt)
         self.budget.tokens += reply.tokens
         return reply
+
+    def _refuse(self, trouble: str) -> Reply:
+        self._refused += 1
+        if self._refused >= REFUSALS and not self._taken:
+            hint = "It has taken no prompt yet. Does it know this model, and is there room for prompt and max_tokens?"
+            raise SkillError(f"the judge refuses every prompt: {trouble}", where=self._where, hint=hint)
+        return Reply(None, f"the judge refused the prompt: {trouble}")
 
     def _wait_for(self, seconds: float) -> None:
         if seconds > LONGEST_RETRY_AFTER:

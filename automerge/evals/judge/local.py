@@ -11,7 +11,7 @@ from automerge.engine.base import Engine
 from automerge.engine.turns import Turns
 from automerge.evals.judge.config import JudgeConfig
 from automerge.evals.judge.endpoint import OnWords
-from automerge.evals.judge.reply import Reply
+from automerge.evals.judge.reply import CUT_OFF, Reply
 from automerge.evals.serve import Served, serve
 from automerge.merge.models import open_models
 from automerge.records import Sampling
@@ -73,8 +73,11 @@ def _ask(engine: Engine, prompts: Sequence[str], max_tokens: int, on_words: OnWo
     for start in range(0, len(fitting), BLOCK):
         block = fitting[start : start + BLOCK]
         for index, completion in zip(block, engine.generate([rendered[i] for i in block], sampling), strict=True):
-            said = completion.text.strip()
-            replies[index] = Reply(completion.text, "") if said else Reply(None, "the judge said nothing")
-            if said:
+            if completion.finish == "length":
+                replies[index] = Reply(None, CUT_OFF)
+            elif not completion.text.strip():
+                replies[index] = Reply(None, "the judge said nothing")
+            else:
+                replies[index] = Reply(completion.text)
                 on_words(index, completion.text)
     return [replies[index] for index in range(len(prompts))]

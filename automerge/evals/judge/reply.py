@@ -1,6 +1,7 @@
 """What a server's response says: words, or why there are none. It sends nothing."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 _SHOWN = 120  # characters of a response in a message
+CUT_OFF = "the judge was cut off; raise its max_tokens"  # a verdict so far may be a draft
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,33 @@ def read_reply(body: bytes, prompt: str) -> Reply:
     if not isinstance(data, Mapping):
         return Reply(None, f"the judge's reply is no chat completion: {beginning(text)}")
     try:
-        words = data["choices"][0]["message"]["content"]
+        choice = data["choices"][0]
+        words = _text(choice["message"]["content"])
     except (LookupError, TypeError):
         return Reply(None, f"the judge's reply is no chat completion: {beginning(text)}")
-    if not isinstance(words, str) or not words.strip():
+    if words is None or not words.strip():
         return Reply(None, "the judge said nothing", _tokens(data, prompt, ""))
-    return Reply(words, tokens=_tokens(data, prompt, words))
+    tokens = _tokens(data, prompt, words)
+    if choice.get("finish_reason") == "length":
+        return Reply(None, CUT_OFF, tokens)
+    return Reply(words, tokens=tokens)
+
+
+def failure(body: bytes) -> str | None:
+    """What a server says is wrong where it answers 200 all the same, as those that pass requests on do."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    told = isinstance(data, Mapping) and bool(data.get("error")) and not data.get("choices")
+    return beginning(body.decode("utf-8", "replace")) if told else None
+
+
+def _text(content: Any) -> str | None:
+    """The text of a message's content, which may come in parts; None where there is none."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part["type"] == "text")
+    return content if isinstance(content, str) else None
 
 
 def _tokens(data: Mapping[str, Any], prompt: str, words: str) -> int:
@@ -56,12 +79,13 @@ def retry_after(value: str | None) -> float | None:
     if value is None:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one in no time zone there is
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
