@@ -5,6 +5,7 @@ A subcommand's file is imported when it is called: a merge does not wait for wha
 
 import importlib
 import importlib.metadata
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from automerge.cli.console import make_console
 from automerge.errors import AutomergeError, find_page
 
 INTERRUPTED = 130
@@ -92,6 +93,9 @@ def _main(
 
 def main() -> None:
     """Runs the command line. Known errors become one screen on stderr; a traceback comes with --debug only."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail
     try:
         asked = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
         app = make_app([asked] if asked in COMMANDS else ())
@@ -100,7 +104,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("Interrupted.")
+        make_console(stderr=True).print("Interrupted.")
         code = INTERRUPTED
     except Exception as error:
         if os.environ.get("AUTOMERGE_DEBUG"):
@@ -111,7 +115,7 @@ def main() -> None:
 
 
 def _print_error(error: Exception) -> None:
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if isinstance(error, AutomergeError):
         text = Text(error.message)
         if error.where:

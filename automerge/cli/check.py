@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from automerge.cli.console import make_console
 from automerge.cli.opening import open_config
 from automerge.cli.options import AsJson
 from automerge.engine.start import chosen_engine
@@ -33,7 +34,7 @@ def check(
         _check_moe(Path(config), as_json)
         return
     loaded = open_config(config, study=None, seed=None, engine=None)
-    with Console(stderr=True).status("checking config, models and items"):
+    with make_console(stderr=True).status("checking config, models and items"):
         plan = make_plan(loaded)
         cost = estimate(plan, budget)
     if as_json:
@@ -58,23 +59,22 @@ def _check_moe(path: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(told))
         return
-    console = Console()
+    console = make_console()
     table = Table.grid(padding=(0, 2))
     table.add_row("base", mixture.base.given)
     for number, part in enumerate(mixture.experts):
         table.add_row(f"expert {number}", part.given)
     for part in mixture.shared:
         table.add_row("shared expert", part.given)
-    console.print(table, highlight=False)
+    console.print(table)
     console.print(
         f"{mixture.family.architecture}: {mixture.parameters / 1e6:.1f} M parameters, "
         f"{mixture.active / 1e6:.1f} M for a token "
         f"({mixture.config.experts_per_token} of {len(mixture.experts)} experts), "
         f"{mixture.bytes / 1e9:.2f} GB; "
         f"router rows: {mixture.config.gate_mode}",
-        highlight=False,
     )
-    console.print("[green]No mistake found.[/green]")
+    console.print("No mistake found.", style="green")
 
 
 def _as_json(plan: Plan, cost: Estimate) -> dict[str, object]:
@@ -121,7 +121,6 @@ def _print_mixture(console: Console, sparse: SparseSpace) -> None:
     console.print(
         f"{told['architecture']}: {sizes} experts of {', '.join(sparse.config.choices)} ({told['sets']} sets), "
         f"{per_token} a token{shared}; router: {told['gate_mode']}. The baselines are dense.",
-        highlight=False,
     )
 
 
@@ -131,23 +130,22 @@ def _notes(plan: Plan) -> list[str]:
 
 
 def _print(plan: Plan, cost: Estimate, budget: int) -> None:
-    console = Console()
+    console = make_console()
     table = Table.grid(padding=(0, 2))
     for ref in (plan.models.base_ref, *plan.models.source_refs):
         table.add_row(ref.name, f"{ref.path}", f"digest {ref.digest[:16]}")
-    console.print(table, highlight=False)
+    console.print(table)
     dimensions = len(plan.space.distributions)
     engine, why = chosen_engine(plan.config.engine)
     console.print(
         f"{' or '.join(plan.config.methods)}, {plan.models.n_layers} layers, {dimensions} parameters to search, "
         f"merged to {plan.config.dtype or plan.models.dtype}, served by {engine} ({why}), "
         f"dtype {plan.config.engine.dtype}",
-        highlight=False,
     )
     if plan.space.sparse:
         _print_mixture(console, plan.space.sparse)
     for note in _notes(plan):
-        console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False)
+        console.print(Text("note", style="yellow"), note)
     items = plain_table("skills")
     for column in ("skill", "scorer", "search items", "held-out items"):
         items.add_column(column)
@@ -156,16 +154,14 @@ def _print(plan: Plan, cost: Estimate, budget: int) -> None:
     console.print(items)
     for name, skill in plan.skills.items():
         if (isolation := skill.scorer.isolation()) is not None:
-            console.print(f"{name}: answers are run; sandbox: {isolation}", highlight=False)
+            console.print(f"{name}: answers are run; sandbox: {isolation}")
     for gate in cost.gates:
         console.print(
             f"gate {gate.gate}: {gate.held_out} held-out items; about {gate.needed} show it for a merge as good as the "
             f"reference, if paired scores spread by {gate.spread:g} ({gate.why})",
-            highlight=False,
-            markup=False,
         )
     _print_cost(console, cost, budget)
-    console.print("[green]No mistake found.[/green]")
+    console.print("No mistake found.", style="green")
 
 
 _WHERE = {"mmap": "mapped from their files, not loaded", "pinned": "page-locked on the host", "device": "on the GPU"}
@@ -187,5 +183,5 @@ def _print_cost(console: Console, cost: Estimate, budget: int) -> None:
         f"a merge about {cost.merge_seconds:.1f} s, {tier}a candidate asked everything {cost.trial_seconds:.0f} s",
     )
     table.add_row("", f"{budget} candidates and the verdict at most about {cost.total_seconds / 60:.0f} min")
-    console.print(table, highlight=False)
+    console.print(table)
     console.print("Tokens are guessed from the text, time from tokens and the speed of a matrix product here.")

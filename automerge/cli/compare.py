@@ -7,8 +7,8 @@ from itertools import combinations
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from automerge.cli.console import make_console
 from automerge.cli.intervals import CONFIDENCE, difference_text, fields
 from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
 from automerge.config import EngineConfig
@@ -90,7 +90,7 @@ def _apart(a: Results, b: Results, count: int) -> list[dict[str, Any]]:
 
 
 def _print(pairs: Sequence[Pair]) -> None:
-    console = Console()
+    console = make_console()
     table = plain_table(f"a minus b; {100 * CONFIDENCE:g}% intervals, paired by item")
     for column in ("a", "b"):
         table.add_column(column, overflow="fold")
@@ -107,7 +107,7 @@ def _print(pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         for item in pair.items:
             console.rule(f"{item['skill']} {item['id']}", align="left", style="dim")
-            console.print(item["prompt"][-400:], markup=False, highlight=False)
+            console.print(item["prompt"][-400:])
             for name, answer, score in zip((pair.a, pair.b), item["answers"], item["scores"], strict=True):
-                console.print(f"{name}: {score:.4g}", style="bold", markup=False, highlight=False)
-                console.print(answer[:400], markup=False, highlight=False)
+                console.print(f"{name}: {score:.4g}", style="bold")
+                console.print(answer[:400])

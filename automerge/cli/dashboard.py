@@ -5,8 +5,8 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from automerge.cli.console import make_console
 from automerge.cli.opening import open_existing
 from automerge.cli.options import Out, Storage, StudyName
 from automerge.errors import StudyError
@@ -25,6 +25,6 @@ def dashboard(
     from optuna_dashboard import run_server
 
     opened = open_existing(out, study, storage)
-    Console().print(f"{opened.study.study_name}: http://{host}:{port}/  (Ctrl-C ends it)", highlight=False)
+    make_console().print(f"{opened.study.study_name}: http://{host}:{port}/  (Ctrl-C ends it)")
     sys.stdout.flush()
     run_server(storage or opened.folder.storage, host=host, port=port)

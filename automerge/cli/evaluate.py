@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from automerge.cli.console import make_console
 from automerge.cli.intervals import CONFIDENCE, difference_text, fields, score_text
 from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
 from automerge.config import EngineConfig
@@ -59,11 +59,11 @@ def evaluate_models(
         suites = [dict(zip(table.columns, table.rows[model], strict=True)) for model in models] if table else []
         print(json.dumps([{**one, "suite": own} for one, own in zip(shown, suites, strict=True)] if table else shown))
     elif table is not None:
-        console = Console()
+        console = make_console()
         console.print(table.terminal())
         for model, count in table.unscored.items():
             if count:
-                console.print(f"{model}: {count} answers are unscored, and count nowhere", highlight=False)
+                console.print(f"{model}: {count} answers are unscored, and count nowhere")
     else:
         _print(models, found, ahead)
         for model in models:
@@ -73,7 +73,7 @@ def evaluate_models(
                     line = (
                         f"{model}, {skill}: {len(missing)} of {len(rows)} items are unscored, and count nowhere: {why}"
                     )
-                    Console().print(line, highlight=False, markup=False)
+                    make_console().print(line)
 
 
 def _unscored(rows: list[ItemResult]) -> list[ItemResult]:
@@ -122,9 +122,9 @@ def _print(models: list[str], found: dict[str, dict[str, Interval]], ahead: dict
         table.add_column(skill, justify="right")
     for model in models:
         table.add_row(model, *(score_text(i) for i in found[model].values()))
-    console = Console()
+    console = make_console()
     console.print(table)
     for model, skills in ahead.items():
         for skill, i in skills.items():
             text = f"{model} minus {models[0]}, {skill}: {difference_text(i)}, paired, n = {i.n}"
-            console.print(text, highlight=False, markup=False)
+            console.print(text)

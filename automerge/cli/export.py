@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from automerge.cli.console import make_console
 from automerge.cli.opening import open_existing
 from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.cli.show import find_row
@@ -42,9 +42,7 @@ def export(
     if trial == "best":
         if verdict is None or verdict.winner is None:
             reason = f"{verdict.outcome}: {verdict.reason}" if verdict else "the study has no verdict yet"
-            Console(stderr=True).print(
-                f"Nothing to export: {reason}.\n--trial N writes a trial all the same.", highlight=False
-            )
+            make_console(stderr=True).print(f"Nothing to export: {reason}.\n--trial N writes a trial all the same.")
             return NOT_PROMOTED
         trial = verdict.winner.removeprefix("trial ")
     row, record = find_row(study_rows(opened.study), trial)
@@ -57,20 +55,18 @@ def export(
         print(json.dumps({**summary, "seconds": written.seconds, **sent}))
     else:
         size = f"{written.bytes / 1e6:.1f} MB in {written.seconds:.1f} s"
-        Console().print(f"{row.label} → {folder}: {size}, checksum {written.checksum}, as scored", highlight=False)
+        make_console().print(f"{row.label} → {folder}: {size}, checksum {written.checksum}, as scored")
         if upload:
             _print_upload(upload, address)
     return 0
 
 
 def _print_upload(upload: Upload, address: str | None) -> None:
-    console = Console()
+    console = make_console()
     seen = "private" if upload.private else "public"
     total = sum(upload.files.values()) / 1e6
-    console.print(
-        f"{'Pushed' if address else 'Would push'} to {upload.repo} ({seen}), {total:.1f} MB:", highlight=False
-    )
+    console.print(f"{'Pushed' if address else 'Would push'} to {upload.repo} ({seen}), {total:.1f} MB:")
     for name, size in upload.files.items():
-        console.print(f"  {name}  {size:,} bytes", highlight=False)
+        console.print(f"  {name}  {size:,} bytes")
     if address:
-        console.print(address, highlight=False)
+        console.print(address)

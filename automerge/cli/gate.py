@@ -4,8 +4,8 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from automerge.cli.console import make_console
 from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
 from automerge.config import EngineConfig, GateRule, Margin, validate
 from automerge.errors import SkillError
@@ -50,10 +50,10 @@ def gate(
     if as_json:
         print(json.dumps({"met": met, "gates": [_as_json(result) for result in found]}))
     else:
-        console = Console()
+        console = make_console()
         for line in gate_lines(found):
-            console.print(line, highlight=False, markup=False)
-        console.print("[green]passes[/green]" if met else "[red]does not pass[/red]")
+            console.print(line)
+        console.print("passes" if met else "does not pass", style="green" if met else "red")
     return 0 if met else 3
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from automerge.cli.console import make_console
 from automerge.cli.options import AsJson
 from automerge.config import find_shipped, load_search
 from automerge.errors import ConfigError
@@ -37,7 +37,7 @@ def init(
     """Inspect models and write a config for them: sources, a space of fitting size, skills and gates."""
     if output.exists():
         raise ConfigError("there is a file of that name", where=str(output), hint="Name another with -o, or move it.")
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     with console.status("looking at the models"):
         family = family_of(models, base)
     skills = _skills(family)
@@ -47,12 +47,12 @@ def init(
     if as_json:
         print(json.dumps({"file": str(output), **family.to_json()}))
         return
-    out = Console()
+    out = make_console()
     out.print(_table(family))
     for line in family.remarks():
-        out.print(line, highlight=False)
-    out.print(f"\nWrote {output}. Next:\n", highlight=False)
-    out.print(f"  automerge check {output}\n  automerge search {output} --budget 50", style="bold", highlight=False)
+        out.print(line)
+    out.print(f"\nWrote {output}. Next:\n")
+    out.print(f"  automerge check {output}\n  automerge search {output} --budget 50", style="bold")
 
 
 def _skills(family: Family) -> dict[str, str]:

@@ -208,4 +208,4 @@ class PlainLines:
         return f"{head}: {row.value:.4f} = {scores}; gates {gates}; {kept}; {best}; {state.left} left"
 
     def _print(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from automerge.cli.console import make_console
 from automerge.cli.options import AsJson
 from automerge.export.checkpoint import write_checkpoint
 from automerge.export.folder import check_vacant
@@ -23,7 +23,7 @@ def merge(
     check_vacant(out)
     read = read_described(recipe, seed)
     for note in (*read.notes, *read.models.notes(read.recipe)):
-        Console(stderr=True).print(f"{recipe}: {note}", highlight=False, markup=False)
+        make_console(stderr=True).print(f"{recipe}: {note}")
     written = write_checkpoint(read.recipe, read.models, out, expected_checksum=None)
     if as_json:
         print(
@@ -32,4 +32,6 @@ def merge(
             )
         )
     else:
-        Console().print(f"{out}: {written.bytes / 1e6:.1f} MB in {written.seconds:.1f} s, checksum {written.checksum}")
+        make_console().print(
+            f"{out}: {written.bytes / 1e6:.1f} MB in {written.seconds:.1f} s, checksum {written.checksum}"
+        )

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
+from automerge.cli.console import make_console
 from automerge.cli.options import AsJson
 from automerge.moe import open_mixture, write_mixture
 from automerge.moe.config import read_moe
@@ -22,7 +22,7 @@ def moe(
 ) -> None:
     """Put models together as the experts of one sparse model."""
     asked = read_moe(config)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=make_console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading models", total=None)
 
         def tell(done: int, total: int) -> None:
@@ -49,15 +49,13 @@ def moe(
     if as_json:
         print(json.dumps(told))
         return
-    console = Console()
+    console = make_console()
     console.print(
         f"{out}: {mixture.family.architecture}, {mixture.parameters / 1e6:.1f} M parameters, "
         f"{mixture.active / 1e6:.1f} M for a token, {written.bytes / 1e6:.1f} MB in {written.seconds:.1f} s, "
         f"checksum {written.checksum}",
-        highlight=False,
     )
     console.print(
         f"router: the two most alike experts of a layer have a cosine of {cosine:.3f} (mean over layers; 1: no token "
         "tells them apart)",
-        highlight=False,
     )

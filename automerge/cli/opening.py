@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from automerge.cli.console import make_console
 from automerge.config import SearchConfig, load_search, validate
 from automerge.errors import StudyError
 from automerge.study.folder import StudyFolder
@@ -33,7 +33,7 @@ def open_config(config: str | None, *, study: str | None, seed: int | None, engi
 
 def _prepare_zoo(use: str) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    progress = Progress(*columns, console=make_console(stderr=True), transient=True)
     task = progress.add_task("the zoo", total=None)
 
     def on_progress(stage: str, done: int, total: int) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from automerge.cli.console import make_console
 from automerge.cli.opening import open_existing
 from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.report.page import page
@@ -29,4 +29,4 @@ def report(
     if as_json:
         print(json.dumps({"file": str(target), "bytes": size}))
     else:
-        Console().print(f"{target}: {size / 1e6:.2f} MB", highlight=False, soft_wrap=True)
+        make_console().print(f"{target}: {size / 1e6:.2f} MB", soft_wrap=True)

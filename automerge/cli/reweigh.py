@@ -4,8 +4,8 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from automerge.cli.console import make_console
 from automerge.cli.intervals import CONFIDENCE, difference_text
 from automerge.cli.opening import open_existing
 from automerge.cli.options import AsJson, Out, Storage, StudyName
@@ -56,7 +56,7 @@ def reweigh(
             *(f"{row.record.skills[skill].mean:.4f}" for skill in chosen),
             _shown(ahead.get(row.label)) if row is not best else "",
         )
-    console = Console()
+    console = make_console()
     console.print(table)
     console.print("Candidates were chosen on these items, so no difference here is a proof.", style="dim")
     console.print(

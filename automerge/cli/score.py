@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
+from automerge.cli.console import make_console
 from automerge.cli.options import AsJson
 from automerge.errors import SkillError
 from automerge.evals.items import load_items
@@ -137,9 +136,9 @@ def _print(skill: str, names: list[str], found: list[Score]) -> None:
         table.add_column(column, overflow="fold")
     for name, score in zip(names, found, strict=True):
         value = "unscored" if score.value is None else f"{score.value:.4g}"
-        table.add_row(escape(name), value, escape(score.detail))
-    console = Console()
+        table.add_row(name, value, score.detail)
+    console = make_console()
     console.print(table)
     values = [score.value for score in found if score.value is not None]
     mean = f"mean {sum(values) / len(values):.4f} of {len(values)} scored" if values else "nothing is scored"
-    console.print(f"{mean}, {len(found) - len(values)} unscored", highlight=False)
+    console.print(f"{mean}, {len(found) - len(values)} unscored")

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from automerge.cli.console import make_console
 from automerge.cli.live import LiveScreen, PlainLines, Screen
 from automerge.cli.opening import open_config, study_folder
 from automerge.cli.options import AsJson, Out, Storage, StudyName
@@ -59,7 +60,7 @@ def search(
     spend = parse_budget(budget)
     loaded = open_config(config, study=study, seed=seed, engine=engine)
     folder = study_folder(out, loaded.name)
-    console = Console(stderr=as_json)
+    console = make_console(stderr=as_json)
     with console.status("checking config, models and items"):
         plan = make_plan(loaded)
     kind = LiveScreen if console.is_terminal else PlainLines
@@ -77,7 +78,7 @@ def search(
     except KeyboardInterrupt:
         again = shlex.join(["automerge", *sys.argv[1:]])
         console.print("Stopped; what was scored is kept. Go on with the same command:")
-        console.print(f"  {again}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {again}", style="bold", soft_wrap=True)
         return INTERRUPTED
     if as_json:
         print(json.dumps({"folder": str(folder.path), **asdict(verdict)}))
@@ -127,7 +128,7 @@ def conclude(console: Console, verdict: Verdict, folder: StudyFolder, storage: s
         console.print(differences)
     leading = verdict.leading
     for line in gate_lines(leading.gates) if leading else []:
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
     console.print()
     console.print(verdict_line(verdict))
     if leading is None:
@@ -135,4 +136,4 @@ def conclude(console: Console, verdict: Verdict, folder: StudyFolder, storage: s
     promoted = verdict.outcome == "PROMOTED"
     console.print("Write it out:" if promoted else "Nothing was promoted. To write a candidate out all the same:")
     command = export_command(None if promoted else leading.name, folder, storage, named=named)
-    console.print(f"  {command}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"  {command}", style="bold", soft_wrap=True)

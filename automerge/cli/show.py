@@ -4,9 +4,9 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from automerge.cli.console import make_console
 from automerge.cli.opening import Opened, open_existing
 from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.errors import StudyError
@@ -35,13 +35,13 @@ def show(
         items = {s: [{"item": r.item, "answer": r.answer, "score": r.score.value} for r in a] for s, a in asked.items()}
         print(json.dumps({**row.to_json(), "recipe": json.loads(record.recipe), "answers": items}))
         return
-    console = Console()
+    console = make_console()
     base = next((r for r in rows if r.label == "base" and r.record), None)
     console.print(trial_table([r for r in (base, row) if r], list(opened.config.skills), title="search items"))
-    console.print(f"recipe {recipe.hash[:16]}, weights {record.checksum}", highlight=False)
+    console.print(f"recipe {recipe.hash[:16]}, weights {record.checksum}")
     console.print(_recipe_table(recipe))
     if recipe.mixture is not None:
-        console.print(mixture_line(recipe.mixture), highlight=False)
+        console.print(mixture_line(recipe.mixture))
     theirs = {s: _answers(opened, base.record.checksum, s) for s in asked} if base and base.record else {}
     for skill, results in asked.items():
         console.print(_answer_table(skill, results[:answers], {r.item: r for r in theirs.get(skill, [])}))

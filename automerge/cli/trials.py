@@ -2,8 +2,7 @@
 
 import json
 
-from rich.console import Console
-
+from automerge.cli.console import make_console
 from automerge.cli.opening import open_existing
 from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.report.tables import trial_table, verdict_line
@@ -18,7 +17,7 @@ def trials(study: StudyName = None, out: Out = None, storage: Storage = None, as
     if as_json:
         print(json.dumps([row.to_json() for row in rows]))
         return
-    console = Console()
+    console = make_console()
     console.print(trial_table(rows, list(opened.config.skills), title=f"{opened.study.study_name}, search items"))
     verdict = last_verdict(opened.study)
     console.print(verdict_line(verdict) if verdict else "No verdict yet: the search has not finished.")

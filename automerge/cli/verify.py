@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from automerge.cli.console import make_console
 from automerge.cli.options import AsJson
 from automerge.errors import ConfigError
 from automerge.export.verify import verify as verify_folder
@@ -29,10 +29,9 @@ def verify(
         print(json.dumps({"out": str(out), **asdict(done)}))
         return
     recorded = ", as its provenance.json says" if done.recorded else ""
-    Console().print(
+    make_console().print(
         f"{out}: {done.tensors} tensors, merged again in {done.seconds:.1f} s, are what the folder holds"
         f"{' (the router taken as it is)' if mixture else ''}; checksum {done.checksum}{recorded}",
-        highlight=False,
     )
 
 

@@ -15,6 +15,7 @@ _RC: Any = {
     "svg.hashsalt": "automerge",
     "font.family": "sans-serif",
     "font.size": 10,
+    "text.parse_math": False,  # names may hold $
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,

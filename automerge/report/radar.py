@@ -19,7 +19,9 @@ def radar(axes: Sequence[str], models: Mapping[str, Sequence[float | None]], *, 
     from matplotlib.figure import Figure
 
     angles = [2 * math.pi * number / len(axes) for number in range(len(axes))]
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "automerge", "font.family": "sans-serif"}):
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": "automerge", "font.family": "sans-serif", "text.parse_math": False}
+    ):
         figure = Figure(figsize=(7, 5.5), layout="constrained")
         plot: Any = figure.add_subplot(projection="polar")  # PolarAxes, which its types do not say
         plot.set_theta_offset(math.pi / 2)

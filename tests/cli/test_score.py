@@ -1,6 +1,8 @@
 """`automerge score`: answers made elsewhere, item by item; and what is wrong with a file of answers."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from automerge.cli import score
 from automerge.errors import SkillError
 from automerge.evals.sandbox import choice
 from tests.cli.world import Done
@@ -139,6 +142,29 @@ def test_what_a_judge_said_is_kept_where_that_is_asked(automerge: Command, tmp_p
         assert len(server.asked) == 2
         assert automerge(*call).json == first.json
         assert len(server.asked) == 2
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(automerge: Command, tmp_path: Path) -> None:
+    odd = ["[/INST]", "d[k]", ":smile:", "[bold]x[/bold]"]
+    rows = [{"id": name, "question": "1 + 1", "answer": "2"} for name in odd]
+    given = answers(tmp_path, [{"id": name, "answer": "2"} for name in odd])
+    done = automerge("score", "--skill", skill(tmp_path, rows, "{type: numeric}", id="id"), "--answers", given)
+    assert done.code == 0 and all(name in done.out for name in odd)
+
+
+def test_every_command_prints_that_way() -> None:
+    files = [path for path in Path(score.__file__).parent.glob("*.py") if path.name != "console.py"]
+    assert len(files) > 15
+    assert [path.name for path in files if re.search(r"(?<!make_)Console\(|\bprint\(.*\[/", path.read_text())] == []
+
+
+def test_a_terminal_that_cannot_show_a_letter(tmp_path: Path) -> None:
+    rows = [{"id": "π", "question": "1 + 1", "answer": "2"}]
+    given = answers(tmp_path, [{"id": "π", "answer": "2"}])
+    arguments = ["score", "--skill", str(skill(tmp_path, rows, "{type: numeric}", id="id")), "--answers", str(given)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "automerge", *arguments], capture_output=True, env=environment)
+    assert done.returncode == 0 and b"mean 1.0000 of 1 scored" in done.stdout
 
 
 def test_it_loads_no_model_code() -> None:

@@ -39,8 +39,8 @@ def against(a: Scores, b: Scores, *, confidence: float = 0.95, seed: int = 0) ->
 
 @pytest.mark.parametrize(("n", "most"), [(12, 0.0), (40, 0.08), (120, 0.08)])
 def test_rare_large_losses_are_reckoned_with(n: int, most: float) -> None:
-    """8% of items lose half, the rest hardly changes: a one-sided 95% bound is above the truth in a twentieth of samples,
-    of few items in none. (A percentile bootstrap's was in 36, 12 and 8 of 100.)"""
+    """8% of items lose half, the rest hardly changes: a one-sided 95% bound is above the truth in a twentieth of
+    samples, of few items in none. (A percentile bootstrap's was in 36, 12 and 8 of 100.)"""
     rng = np.random.default_rng(3)
     above = 0
     for number in range(200):
