@@ -147,6 +147,12 @@ def choose(
     return Split(tuple(order[:search]), tuple(order[len(order) - rest :]))
 
 
+def known_by(item: Item) -> frozenset[str]:
+    """What tells that two skills ask the same: the prompt, or the row it was made of; 16 hex digits each."""
+    row = json.dumps(dict(item.fields), ensure_ascii=False, sort_keys=True, default=str)
+    return frozenset((_prompt_key(item)[:16], _sha256(row)[:16]))
+
+
 def _prompt_key(item: Item) -> str:
     return _sha256(json.dumps(item.prompt, ensure_ascii=False, sort_keys=True))
 

@@ -5,14 +5,14 @@ It asks no model; `run.py` does.
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence, Set
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from automerge.engine.base import Engine
 from automerge.errors import EngineError, SkillError
-from automerge.evals.items import Item, Split, choose, load_items
+from automerge.evals.items import Item, Split, choose, known_by, load_items
 from automerge.evals.scorers import Dialogue, Scorer
 from automerge.evals.skill import Skill, load_skills
 from automerge.records import Prompt, Sampling
@@ -66,6 +66,14 @@ class LoadedSkill:
     def half(self, which: Half) -> tuple[Item, ...]:
         """The items of one half, in the order in which they are asked."""
         return self.split.search if which == "search" else self.split.held_out
+
+    def unseen(self, seen: Set[str]) -> "LoadedSkill":
+        """The same, its held-out items without those known by what was `seen` in a search (items.known_by)."""
+        kept = tuple(item for item in self.split.held_out if not known_by(item) & seen)
+        if len(kept) == len(self.split.held_out):
+            return self
+        digest = _digest([self.hash, [item.id for item in kept]]).hex()
+        return replace(self, split=Split(self.split.search, kept), hash=digest, _questions={})
 
     def stored_names(self, item: Item) -> list[str]:
         """The names under which the store has an item's scores: one, or one a round."""

@@ -86,6 +86,7 @@ class Climb:
 
     def refer(self, label: str, checksum: str, skills: Mapping[str, SkillMean]) -> None:
         """Takes in a baseline, which a gate may refer to."""
+        self._scores.pop(checksum, None)
         self._references[label] = _Known(label, checksum, {skill: found.mean for skill, found in skills.items()})
 
     @property
@@ -106,6 +107,14 @@ class Climb:
     def referred(self) -> set[str]:
         """The baselines that gates refer to."""
         return {gate.no_worse_than for gate in self.config.gates if gate.no_worse_than}
+
+    def missing(self) -> set[str]:
+        """Of those, what nobody asked yet, or only in another folder: their item scores are not at hand."""
+        return {name for name in self.referred if name not in self._references or not self._at_hand(name)}
+
+    def _at_hand(self, name: str) -> bool:
+        scores = self.scores_of(self._references[name])
+        return not any(np.isnan(found).all() for found in scores.values())
 
     def references(self) -> dict[str, dict[str, Scores]]:
         """Their item scores."""

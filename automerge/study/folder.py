@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,8 +60,9 @@ class StudyFolder:
                 f"cannot write there: {error.strerror}", where=str(self.path), hint="Name another folder with --out."
             ) from error
 
-    def write_about(self, config: SearchConfig, models: Sequence[ModelRef]) -> None:
-        """study.json: see read_about. Versions and hardware that are new are added to those of earlier runs."""
+    def write_about(self, config: SearchConfig, models: Sequence[ModelRef], searched: Set[str]) -> None:
+        """study.json: see read_about and read_searched. Versions and hardware that are new are added to those of earlier
+        runs."""
         made: list[dict[str, str]] = []
         with suppress(StudyError):
             made = self.read_about()["made_with"]
@@ -71,6 +72,7 @@ class StudyFolder:
             "config": json.loads(config.model_dump_json()),
             "models": [asdict(ref) for ref in models],
             "made_with": made if now in made else [*made, now],
+            "searched": sorted(searched),
         }
         write_atomically(self.about, json.dumps(about, indent=2))
 
@@ -87,20 +89,31 @@ class StudyFolder:
                 hint="Name its folder with --out, or run a search first.",
             ) from error
 
+    def read_searched(self) -> set[str]:
+        """What the study's search items are known by (evals.items.known_by); empty of a study that did not note it."""
+        return set(json.loads(self.about.read_text(encoding="utf-8")).get("searched", []))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the study for this process; the system lets go when the process ends, however it ends."""
-        lock = FileLock(self.path / "study.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise StudyBusy(
-                "another automerge is searching in this study", where=str(self.path), hint="Wait for it, or stop it."
-            ) from error
-        try:
+        with held(self.path / "study.lock", str(self.path)):
             yield
-        finally:
-            lock.release()
+
+
+@contextmanager
+def held(path: Path, where: str) -> Iterator[None]:
+    """Holds the lock file for this process. Raises StudyBusy where another holds it."""
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise StudyBusy(
+            "another automerge is searching in this study", where=where, hint="Wait for it, or stop it."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -106,8 +106,7 @@ class Search:
 
     def _ready(self, job: Job, running: Collection[Job]) -> bool:
         """Whether the job can be tried now: its gates' references are known. Those that nobody asks are asked here."""
-        names = self.climb.referred - {job.label}
-        missing = sorted(names - self.climb.reference_means().keys())
+        missing = sorted(self.climb.missing() - {job.label})
         if any(other.label in missing for other in running):
             return False
         try:

@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
 import optuna
@@ -29,18 +29,19 @@ from automerge.router.part import Part
 from automerge.router.prompts import wanted_of
 from automerge.space.baselines import baselines
 from automerge.space.space import SearchSpace
+from automerge.space.sparse import Params
 from automerge.space.starts import starts
 from automerge.study.agenda import Points
-from automerge.study.coarse import check_coarse, coarse_starts
+from automerge.study.coarse import check_coarse, coarse_starts, searched
 from automerge.study.crew import Crew
 from automerge.study.drivers import PROVING, drivers_of
 from automerge.study.events import Block, Listen, Note
 from automerge.study.finals import prove
-from automerge.study.folder import StudyFolder, write_atomically
+from automerge.study.folder import StudyFolder, held, write_atomically
 from automerge.study.identity import identity
 from automerge.study.jobs import Budget
 from automerge.study.loop import Search
-from automerge.study.store import hold_identity, open_study, storage_failures
+from automerge.study.store import hold_identity, open_study, sqlite_file, storage_failures
 from automerge.study.trial import Bench, Candidates
 
 
@@ -61,12 +62,14 @@ def make_plan(config: SearchConfig) -> Plan:
     models = find_models(config.base, config.sources)
     space = SearchSpace(config, models)
     models.frame(space.recipe(space.middle()))  # tokenizers and experts that do not fit are found here
-    skills = {name: prepare(skill, config.seed) for name, skill in loaded.items()}
+    asked = {name: prepare(skill, config.seed) for name, skill in loaded.items()}
+    seen = searched(asked.values())
+    skills = {name: skill.unseen(seen) for name, skill in asked.items()}  # two skills may ask the same rows
     for name, skill in skills.items():
-        _check_counts(name, skill)
+        _check_counts(name, skill, len(asked[name].half("held_out")) - len(skill.half("held_out")))
     models = models.digested()  # every weight is read for it: what is wrong with a config is said before
     if config.start_from:
-        check_coarse(config.start_from, models)
+        check_coarse(config.start_from, models, skills.values())
     space = SearchSpace(config, models)
     return Plan(config, models, space, skills, _tier(skills) if "likelihood" in config.tiers else {})
 
@@ -79,13 +82,15 @@ def _tier(skills: dict[str, LoadedSkill]) -> dict[str, LoadedSkill]:
     return {name: companions.get(name, s) for name, s in skills.items() if name in companions or s.is_cheap}
 
 
-def _check_counts(name: str, skill: LoadedSkill) -> None:
-    """What the search and its verdict would find out at their ends."""
+def _check_counts(name: str, skill: LoadedSkill, dropped: int) -> None:
+    """What the search and its verdict would find out at their ends. `dropped` held-out items are search items of
+    another skill."""
     search, held_out = (len(skill.half(half)) for half in ("search", "held_out"))
     if search < 1:
         raise SkillError("a search needs at least 1 search item, got 0", where=name, hint="Raise items: search.")
     if held_out < MIN_ITEMS:
         message = f"a verdict needs at least {MIN_ITEMS} held-out items, got {held_out}"
+        message += f" ({dropped} more are search items of another skill)" if dropped else ""
         raise SkillError(message, where=name, hint="Raise items: held_out, lower items: search, or give more data.")
 
 
@@ -107,10 +112,11 @@ def run_search(
     """
     folder.create()
     url = storage or folder.storage
-    with folder.locked(), storage_failures(url):
+    with folder.locked(), _database_held(storage, plan.config.name), storage_failures(url):
         study = open_study(plan.config.name, url, objectives=max(len(plan.config.objectives), 1))
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
-        folder.write_about(plan.config, [plan.models.base_ref, *plan.models.source_refs])
+        models = [plan.models.base_ref, *plan.models.source_refs]
+        folder.write_about(plan.config, models, searched(plan.skills.values()))
         if plan.config.mixture is not None:
             plan = _with_rows(plan, plan.config.mixture, folder, study, listen)
         with _benches(plan, folder, listen, start, study, workers, ray) as bench, drivers_of(study) as drivers:
@@ -120,6 +126,12 @@ def run_search(
                 verdict = prove(study, plan.space, search.baselines, bench, listen)
         write_verdict(folder, verdict)
     return verdict
+
+
+def _database_held(storage: str | None, study: str) -> AbstractContextManager[None]:
+    """Of SQLite outside the folder: it has one driver of a study, whatever their folders."""
+    file = sqlite_file(storage) if storage is not None else None
+    return nullcontext() if file is None else held(file.with_name(f"{file.name}.{study}.lock"), str(file))
 
 
 def _with_rows(plan: Plan, mixture: MixtureConfig, folder: StudyFolder, study: optuna.Study, listen: Listen) -> Plan:
@@ -142,7 +154,11 @@ def _with_rows(plan: Plan, mixture: MixtureConfig, folder: StudyFolder, study: o
 def _starts(plan: Plan) -> Points:
     """What is tried after the baselines: the best of a coarser study, then what the sources themselves tell."""
     coarse = coarse_starts(plan.config.start_from, plan.space) if plan.config.start_from else {}
-    return {**coarse, **starts(plan.space, movement(plan.models))}
+    found: dict[str, Params] = {}
+    for name, params in {**coarse, **starts(plan.space, movement(plan.models))}.items():
+        if params not in found.values():
+            found[name] = params
+    return found
 
 
 @contextmanager

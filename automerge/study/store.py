@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import optuna
 import sqlalchemy
@@ -33,11 +34,10 @@ def open_study(name: str, url: str, *, objectives: int = 0) -> optuna.Study:
         raise StudyError(f"no study {name!r} in this storage", where=public_url(url)) from error
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise StudyError(
-            f"the storage cannot be opened: {reason}",
-            where=public_url(url),
-            hint="Is the server up, the URL right, the file sound? A damaged study.db may be moved away.",
-        ) from error
+        hint = "Is the server up, the URL right, the file sound? A damaged study.db may be moved away."
+        if "readonly" in reason:
+            hint = "SQLite writes beside a file even to read it. Copy the study's folder to where you may write."
+        raise StudyError(f"the storage cannot be opened: {reason}", where=public_url(url), hint=hint) from error
 
 
 @contextmanager
@@ -79,6 +79,16 @@ def _make_tables(url: str) -> None:
             if attempt == TRIES - 1:
                 raise
             time.sleep(1.0)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite storage; None for any other, and for one in memory."""
+    try:
+        parsed = sqlalchemy.engine.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        return None
+    sqlite = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    return Path(str(parsed.database)).absolute() if sqlite else None
 
 
 def public_url(url: str) -> str:

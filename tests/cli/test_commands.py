@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,6 +212,20 @@ def test_export_of_what_was_promoted(promoted: Study, automerge: Command) -> Non
     assert {model["name"] for model in about["models"]} == {"base", *SOURCES} and about["made_with"][0]["torch"]
     verified = automerge("verify", "merged", "--json")
     assert (verified.code, verified.json["checksum"], verified.json["recorded"]) == (0, done.json["checksum"], True)
+
+
+def test_export_of_models_that_were_moved(
+    promoted: Study, cli_models: Path, automerge: Command, tmp_path: Path
+) -> None:
+    """study.json has where they were when the study last ran, its trials' recipes where they were then."""
+    moved = shutil.copytree(cli_models, tmp_path / "moved")
+    study = shutil.copytree(promoted.out, tmp_path / "study")
+    about = study / "study.json"
+    about.write_text(about.read_text().replace(f'"path": "{cli_models}/', f'"path": "{moved}/'))
+    assert automerge("export", "--out", study, "merged").code == 0
+    recipe = read_recipe(Path("merged/recipe.json"))
+    assert {ref.path for ref in (recipe.base, *recipe.sources)} == {f"{moved}/{name}" for name in ("base", *SOURCES)}
+    assert automerge("verify", "merged").code == 0
 
 
 def test_verify_names_what_differs(promoted: Study, automerge: Command) -> None:

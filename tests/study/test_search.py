@@ -14,14 +14,16 @@ import pytest
 from optuna.storages._rdb import storage
 
 from automerge.engine.fake import FakeEngine
+from automerge.engine.share import Share
 from automerge.errors import EngineError, MergeError, StudyBusy, StudyError, StudyMismatch
+from automerge.evals.store import AnswerStore
 from automerge.gate.verdict import Verdict
 from automerge.recipe import Recipe
 from automerge.study.events import Block, Ended, Event, Stage
 from automerge.study.folder import StudyFolder
 from automerge.study.jobs import Budget
 from automerge.study.records import Row, study_rows
-from automerge.study.session import run_search
+from automerge.study.session import Plan, run_search
 from automerge.study.store import open_study
 from tests.study import worlds
 from tests.study.worlds import make_world, plan_of, scripted
@@ -149,6 +151,38 @@ def test_a_coarse_study_starts_a_finer_one(models: Path, tmp_path: Path, finishe
         plan_of(fine)
     fine.write_text(fine.read_text().replace(f"start_from: {coarse}\n", ""))
     assert essence(run(fine, tmp_path / "out", 16)[1])[:15] == essence(found)  # what was taken is held
+
+
+def test_a_coarse_study_that_saw_the_held_out_items_starts_nothing(models: Path, tmp_path: Path) -> None:
+    """Its best were chosen by them."""
+    run(make_world(tmp_path / "world", models), tmp_path / "coarse", 3)
+    fine = make_world(tmp_path / "fine", models, f"start_from: {tmp_path / 'coarse'}\nseed: 7\n")
+    with pytest.raises(StudyError, match=r"search was scored on \d+ of the 120 held-out items of math") as raised:
+        plan_of(fine)
+    assert "the same seed" in (raised.value.hint or "")
+
+
+def test_what_one_skill_asks_in_the_search_is_held_out_of_no_other(models: Path, tmp_path: Path) -> None:
+    """Two skills over the same rows, each in its own words and order."""
+    config = make_world(tmp_path, models)
+    text = (tmp_path / "skill.yaml").read_text()
+    asked = (
+        text.replace("{{ prompt }}", "Please: {{ prompt }}").replace(", id: id", "").replace("search: 40", "search: 60")
+    )
+    (tmp_path / "asked.yaml").write_text(asked.replace("held_out: 120", "held_out: all"))
+    other = "skills:\n  polite: {use: asked.yaml, data: {path: math.jsonl}}\n"
+    config.write_text(config.read_text().replace("skills:\n", other))
+    plan = plan_of(config)
+    rows = {
+        (name, half): {item.fields["id"] for item in skill.half(half)}
+        for name, skill in plan.skills.items()
+        for half in ("search", "held_out")
+    }
+    assert not rows["math", "held_out"] & rows["polite", "search"]
+    assert not rows["polite", "held_out"] & rows["math", "search"]
+    assert 60 <= len(rows["math", "held_out"]) < 120 and len(rows["polite", "held_out"]) < 100
+    assert len(rows["coding", "held_out"]) == 120
+    assert plan.skills["math"].hash != plan_of(make_world(tmp_path / "alone", models)).skills["math"].hash
 
 
 def test_a_coarse_study_of_other_models_starts_nothing(models: Path, tmp_path: Path) -> None:
@@ -344,6 +378,35 @@ def test_a_second_driver_is_kept_out(world: Path, tmp_path: Path) -> None:
     folder.create()
     with folder.locked(), pytest.raises(StudyBusy):
         run(world, tmp_path / "out", 9)
+
+
+def test_sqlite_outside_the_folder_has_one_driver_too(world: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    plan = plan_of(world)
+
+    def begin(plan: Plan, share: Share) -> FakeEngine:
+        with pytest.raises(StudyBusy):
+            run_search(plan, StudyFolder(tmp_path / "two"), Budget(trials=9), lambda e: None, storage=url)
+        return scripted()
+
+    run_search(plan, StudyFolder(tmp_path / "one"), Budget(trials=9), lambda e: None, storage=url, start=begin)
+
+
+def test_a_gates_reference_is_asked_in_each_folder(
+    world: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Racing reads its item scores, which lie in the folder where it was asked."""
+    world.write_text(world.read_text().replace("racing: false", "racing: true"))
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    for folder, budget in (("one", 9), ("two", 12)):
+        place = StudyFolder(tmp_path / folder)
+        run_search(
+            plan_of(world), place, Budget(trials=budget), lambda e: None, storage=url, start=lambda *_: scripted()
+        )
+        with AnswerStore(place.answers) as store:
+            base = next(row.record for row in study_rows(open_study("world", url)) if row.label == "base")
+            assert base is not None and len(store.item_scores(base.checksum, "writing")) == 160  # both halves
+    assert not [warning for warning in recwarn if "empty slice" in str(warning.message)]
 
 
 def test_an_unwritable_folder_is_refused(world: Path, tmp_path: Path) -> None:
