@@ -124,13 +124,13 @@ def _differences(skill: str, a: Scores, b: Scores) -> Scores:
 def _interval(pairs: list[Scores], factors: list[float], confidence: float, seed: int) -> Interval:
     estimate = float(sum(f * d.mean() for f, d in zip(factors, pairs, strict=True)))
     n = sum(d.size for d in pairs)
-    # Resamples show what was seen. Where that is little, of few items or as hardly one changed, bound besides how often
-    # a difference of 1 could occur and still not be seen in n items (Clopper and Pearson 1934, no event). The skills
-    # are independent, so these half-widths and the bootstrap's add up as squares.
+    # Resamples show what was seen. Where that is little, as hardly an item changed, or few did that can change by much
+    # or little, bound besides how often a difference of 1 could occur and still not be seen in n items (Clopper and
+    # Pearson 1934, no event). The skills are independent, so these half-widths and the bootstrap's add up as squares.
     unseen = [
         f * (1 - ((1 - confidence) / 2) ** (1 / d.size))
         for f, d in zip(factors, pairs, strict=True)
-        if d.size < MANY or _changed(d) < MIN_ITEMS
+        if _changed(d) < MIN_ITEMS or (d.size < MANY and not exact.takes(d))
     ]
     varying = [(f, d) for f, d in zip(factors, pairs, strict=True) if np.ptp(d) > 0]
     below, above = _bootstrap([d for _, d in varying], [f for f, _ in varying], confidence, seed)

@@ -61,8 +61,8 @@ class StudyFolder:
             ) from error
 
     def write_about(self, config: SearchConfig, models: Sequence[ModelRef], searched: Set[str]) -> None:
-        """study.json: see read_about and read_searched. Versions and hardware that are new are added to those of earlier
-        runs."""
+        """study.json: see read_about and read_searched. Versions and hardware that are new are added to those of
+        earlier runs."""
         made: list[dict[str, str]] = []
         with suppress(StudyError):
             made = self.read_about()["made_with"]

@@ -246,7 +246,7 @@ def test_fewer_items_than_asked(config: Path, refused: Callable[..., str]) -> No
     path = config.parent / "teacher.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:20]))
     said = refused("SkillError", *search(config))
-    assert "asked for 12 search and 24 held-out items, but there are 20" in said and "at most 20" in said
+    assert "asked for 12 search and 42 held-out items, but there are 20" in said and "at most 20" in said
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_fewer_items_than_asked(config: Path, refused: Callable[..., str]) -> No
     [("search: 12, held_out: 9", "say a verdict needs at least 10 held-out items, got 9"), ("search: 0", "got 0")],
 )
 def test_too_few_items_for_a_verdict(config: Path, refused: Callable[..., str], counts: str, said: str) -> None:
-    edit(config.parent / "say.yaml", "search: 12, held_out: 24", counts)
+    edit(config.parent / "say.yaml", "search: 12, held_out: 42", counts)
     for command in ("check", "search"):
         assert said in refused("SkillError", command, config)
 

@@ -285,7 +285,7 @@ def test_eval_of_two_models(config: Path, cli_models: Path, automerge: Command) 
         expected = second["skills"][skill]["estimate"] - first["skills"][skill]["estimate"]
         assert ahead["estimate"] == pytest.approx(expected)
         assert ahead["low"] <= ahead["estimate"] <= ahead["high"]
-        assert ahead["n"] == 24
+        assert ahead["n"] == 42
     assert first["minus_first"] == {}
     assert Path("kept.db").exists()
 
@@ -307,7 +307,7 @@ def test_eval_of_an_adapter(config: Path, cli_models: Path, automerge: Command, 
     done = automerge("eval", cli_models / "base", adapter, "--base", cli_models / "base", "--skills", skill, "--json")
     base, adapted = done.json
     assert adapted["minus_first"]["say"]["estimate"] != 0.0
-    assert adapted["skills"]["say"]["n"] == base["skills"]["say"]["n"] == 24
+    assert adapted["skills"]["say"]["n"] == base["skills"]["say"]["n"] == 42
     done = automerge("eval", adapter, "--skills", skill)
     assert done.code == 1 and "the base is an adapter" in done.message
 
@@ -344,9 +344,9 @@ def test_compare_pair_by_pair(config: Path, cli_models: Path, automerge: Command
 def test_gate_says_yes_or_no_by_its_exit_code(config: Path, cli_models: Path, automerge: Command) -> None:
     base, skill = cli_models / "base", config.parent / "say.yaml"
     same = automerge("gate", base, "--against", base, "--skills", skill, "--margin", "1%", "--json")
-    assert same.code == 3 and not same.json["met"]  # 24 equal scores do not show that others would differ so little
+    assert same.code == 3 and not same.json["met"]  # 42 equal scores do not show that others would differ so little
     (told,) = same.json["gates"]
-    assert told["estimate"] == 0.0 and told["low"] < told["bound"] < 0 and told["n"] == 24 < told["items_needed"]
+    assert told["estimate"] == 0.0 and told["low"] < told["bound"] < 0 and told["n"] == 42 < told["items_needed"]
     wide = automerge("gate", base, "--against", base, "--skills", skill, "--margin", 0.3, "--json")
     assert wide.code == 0 and wide.json["met"]
     shown = automerge("gate", cli_models / "math", "--against", base, "--skills", skill)
@@ -381,7 +381,7 @@ def test_check_json(config: Path, automerge: Command) -> None:
     found = automerge("check", config, "--budget", 30, "--json").json
     assert (found["study"], found["method"], found["parameters"], found["layers"]) == ("world", "task_arithmetic", 3, 2)
     assert set(found["models"]) == {"base", *SOURCES}
-    assert found["skills"]["say"]["search"] == 12 and found["skills"]["say"]["held_out"] == 24
+    assert found["skills"]["say"]["search"] == 12 and found["skills"]["say"]["held_out"] == 42
     assert found["estimate"]["total_seconds"] > 30 * found["estimate"]["trial_seconds"] > 0
 
 

@@ -22,7 +22,7 @@ from tests.tiny import fine_tune_of, tiny_llama
 
 SOURCES = ("coding", "math", "writing")
 TEACHER = 0.6  # its weight of every delta
-SEARCH, HELD_OUT, BLOCK = 12, 24, 6
+SEARCH, HELD_OUT, BLOCK = 12, 42, 6
 BLOCKS = {"search": 2 * SEARCH // BLOCK, "held_out": 2 * HELD_OUT // BLOCK}  # of both skills, a candidate
 TIMEOUT = 300  # seconds until a process that hangs is given up
 
