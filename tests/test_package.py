@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from automerge import errors
+from automerge import __version__, errors
 from automerge.config import EngineConfig, SamplerConfig, SearchConfig, VerdictConfig, find_shipped, validate
 from automerge.evals import Skill, scorers
 from automerge.evals.scorers.instructions import KINDS as KINDS_OF_INSTRUCTIONS
@@ -146,6 +146,7 @@ def test_the_wheel_has_the_files_and_finds_them(tmp_path: Path) -> None:
     pages = {f"automerge/shipped/docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
     assert pages and pages <= names
     assert {f"automerge/{p.relative_to(ROOT / 'automerge')}" for p in (ROOT / "automerge").rglob("*.py")} <= names
+    assert "automerge/py.typed" in names and wheel.name.startswith(f"automerge-{__version__}-")
     assert not any(name.startswith(("tests/", "docs/", "results/")) for name in names)
     assert not any(name.startswith("automerge/shipped/") and name.endswith(".py") for name in names)
 
