@@ -125,4 +125,4 @@ class StudyBusy(StudyError):
 class ExportError(AutomergeError):
     """The merged checkpoint could not be written or verified."""
 
-    page = "reading-a-report.md"
+    page = "merge.md"
