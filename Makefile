@@ -33,7 +33,7 @@ bench: .venv/.ready-test
 	$(BIN)/python benchmarks/merge.py
 	$(BIN)/python benchmarks/merge_memory.py
 
-# SmolLM2-135M-Instruct as an ordinary checkpoint, for search_spaces/smollm2.yaml.
+# SmolLM2-135M-Instruct as an ordinary checkpoint, for search_spaces/smollm2.yaml, by a tool that is not in this repository.
 smollm2: models/smollm2/config.json
 
 models/smollm2/config.json: | .venv/.ready-test

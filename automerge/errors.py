@@ -37,6 +37,11 @@ def find_page(name: str) -> Path | None:
     return next((page for page in pages if name and page.is_file()), None)
 
 
+def install(extra: str) -> str:
+    """How to install what an extra brings, to stand in a hint. PyPI's `automerge` is another project."""
+    return f"pip install '.[{extra}]' in a clone of automerge"
+
+
 def meant(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'NEAR'?)`, to stand behind an unknown name; nothing where none of the known ones is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
@@ -120,4 +125,4 @@ class StudyBusy(StudyError):
 class ExportError(AutomergeError):
     """The merged checkpoint could not be written or verified."""
 
-    page = "reading-a-report.md"
+    page = "merge.md"

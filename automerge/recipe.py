@@ -226,9 +226,11 @@ def _check_mixture(mixture: Mixture, names: list[str], stacked: bool) -> None:
         raise ConfigError("the layers of a sparse model cannot be stacked: either slices or a mixture", where=where)
     for name in (*mixture.experts, *([mixture.shared] if mixture.shared else [])):
         if name not in names:
-            raise ConfigError(f"{name!r} is no model of the recipe; it has {', '.join(names)}", where=where)
+            raise ConfigError(f"{name!r} is not a model in this recipe; it has {', '.join(names)}", where=where)
     if not 1 <= mixture.per_token <= len(mixture.experts):
-        message = f"expected 1 to {len(mixture.experts)} experts a token, the number there are, got {mixture.per_token}"
+        message = (
+            f"expected 1 to {len(mixture.experts)} experts per token, the number there are, got {mixture.per_token}"
+        )
         raise ConfigError(message, where=where)
     if not (math.isfinite(mixture.temperature) and mixture.temperature > 0):
         raise ConfigError(f"temperature: expected a number above 0, got {mixture.temperature}", where=where)
@@ -244,7 +246,7 @@ def with_router(recipe: Recipe, path: Path) -> Recipe:
 
 def _check_rule(token: str, rule: TokenRule, names: list[str]) -> None:
     if rule.model is not None and rule.model not in names:
-        raise ConfigError(f"the token {token!r} is to come from {rule.model!r}, which is no model of the recipe")
+        raise ConfigError(f"the token {token!r} is to come from {rule.model!r}, which is not a model in this recipe")
     if rule.model is None and rule.token != "":
         raise ConfigError(f"the token {token!r} is to be zeros, and yet the row of {rule.token!r}")
 
@@ -258,7 +260,7 @@ def _check_slice(part: Slice, names: list[str], where: str) -> None:
         raise ConfigError("a slice needs at least one model", where=where)
     for name, (start, stop) in part.layers.items():
         if name not in names:
-            raise ConfigError(f"{name!r} is no model of the recipe; it has {', '.join(names)}", where=where)
+            raise ConfigError(f"{name!r} is not a model in this recipe; it has {', '.join(names)}", where=where)
         if not 0 <= start < stop:
             raise ConfigError(f"{name}: expected 0 ≤ start < stop, got {start} and {stop}", where=where)
     if len({stop - start for start, stop in part.layers.values()}) > 1:

@@ -14,18 +14,18 @@ HEAD = """# Command line
 
 Made by `python docs/generate.py` from the commands themselves; the tests refuse an old page.
 
-Every command prints JSON on standard output with `--json`, and nothing else there.
+Every command but `dashboard` prints JSON on standard output with `--json`, and nothing else there.
 
 | exit code | meaning |
 |---|---|
 | 0 | done; for `search`: promoted |
 | 1 | an error, shown as one screen on standard error (`automerge --debug …` adds the traceback) |
 | 2 | the command line itself is wrong |
-| 3 | `search`: not promoted; `export`: nothing was promoted |
+| 3 | `search`: not promoted; `export`: nothing was promoted; `gate`: a gate is not met |
 | 130 | interrupted; for `search`: the same command goes on |
 
-A study is found by `--out FOLDER`, or by `--study NAME` under `results/`; with neither, `trials`, `show` and `export`
-take the newest one under `results/`.
+A study is found by `--out FOLDER`, or by `--study NAME` under `results/`; with neither, `trials`, `show`, `report`,
+`dashboard`, `reweigh` and `export` take the newest one under `results/`.
 """
 
 

@@ -37,7 +37,7 @@ def _section(method: Method) -> str:
     text = inspect.cleandoc(sys.modules[method.plan.__module__].__doc__ or "")
     parts = [f"\n## {method.name}\n", _markdown(text)]
     if method.parameters:
-        parts.append("| parameter | scope | default | limits | search, say | |\n|---|---|---|---|---|---|")
+        parts.append("| parameter | scope | default | limits | range to search | |\n|---|---|---|---|---|---|")
         for p in method.parameters:
             low, high = p.suggested
             parts.append(f"| `{p.name}` | {p.scope} | {p.default:g} | {p.limits} | {low:g} to {high:g} | {p.about} |")

@@ -1,5 +1,6 @@
 """The wheel has what the package needs, and the pages say what the code says."""
 
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from automerge import errors
+from automerge import __version__, errors
 from automerge.config import EngineConfig, SamplerConfig, SearchConfig, VerdictConfig, find_shipped, validate
 from automerge.evals import Skill, scorers
 from automerge.evals.scorers.instructions import KINDS as KINDS_OF_INSTRUCTIONS
@@ -116,13 +117,26 @@ def test_files_are_found_by_name(kind: str) -> None:
     assert [find_shipped(kind, path.stem).name for path in files] == [path.name for path in files]
 
 
+def build_through_the_sdist(folder: Path) -> Path:
+    """The wheel of the sdist, as pip builds it where it finds no wheel."""
+    pip, environment = [sys.executable, "-m", "pip"], {**os.environ, "PYTHONPATH": str(folder / "tools")}
+
+    def run(*command: str) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+        if "No matching distribution found for hatchling" in done.stderr:
+            pytest.skip("building fetches hatchling, and there is no network")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run(*pip, "install", "--target", str(folder / "tools"), "hatchling")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(folder))
+    (sdist,) = folder.glob("*.tar.gz")
+    run(*pip, "wheel", str(sdist), "--no-deps", "--no-build-isolation", "-w", str(folder))
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 def test_the_wheel_has_the_files_and_finds_them(tmp_path: Path) -> None:
-    built = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "-w", str(tmp_path / "built")]
-    done = subprocess.run(built, capture_output=True, text=True, cwd=tmp_path)
-    if "No matching distribution found for hatchling" in done.stderr:
-        pytest.skip("building a wheel fetches hatchling, and there is no network")
-    assert done.returncode == 0, done.stderr
-    (wheel,) = (tmp_path / "built").glob("*.whl")
+    wheel = build_through_the_sdist(tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "unpacked")
@@ -132,7 +146,9 @@ def test_the_wheel_has_the_files_and_finds_them(tmp_path: Path) -> None:
     pages = {f"automerge/shipped/docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
     assert pages and pages <= names
     assert {f"automerge/{p.relative_to(ROOT / 'automerge')}" for p in (ROOT / "automerge").rglob("*.py")} <= names
+    assert "automerge/py.typed" in names and wheel.name.startswith(f"automerge-{__version__}-")
     assert not any(name.startswith(("tests/", "docs/", "results/")) for name in names)
+    assert not any(name.startswith("automerge/shipped/") and name.endswith(".py") for name in names)
 
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'unpacked')!r})\n"

@@ -192,7 +192,7 @@ def without(key: str) -> str:
         (edited(options=[]), "not a recipe: 'list' object has no attribute 'items'"),
         (edited(seed="x"), "not a recipe: invalid literal for int()"),
         (edited(tokenizer="none"), "tokenizer: expected base, union or a source's name, got 'none'"),
-        (rule("gone"), "the token 'a' is to come from 'gone', which is no model of the recipe"),
+        (rule("gone"), "the token 'a' is to come from 'gone', which is not a model in this recipe"),
         (rule({"model": None, "token": "b", "force": True}), "the token 'a' is to be zeros, and yet the row of 'b'"),
         (rule({"model": "math", "force": True}), "not a recipe: vocabulary: expected a model's name, or model, token"),
         (rule({"model": "math", "token": 1.5, "force": True}), "not a recipe: vocabulary: expected a name or null"),

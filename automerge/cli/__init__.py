@@ -4,7 +4,6 @@ A subcommand's file is imported when it is called: a merge does not wait for wha
 """
 
 import importlib
-import importlib.metadata
 import io
 import os
 import sys
@@ -16,6 +15,7 @@ import typer
 from rich.panel import Panel
 from rich.text import Text
 
+from automerge import __version__
 from automerge.cli.console import make_console
 from automerge.errors import AutomergeError, find_page
 
@@ -80,7 +80,7 @@ def _named_only() -> None:
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"automerge {importlib.metadata.version('automerge')}")
+        typer.echo(f"automerge {__version__}")
         raise typer.Exit
 
 

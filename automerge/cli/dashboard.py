@@ -9,7 +9,7 @@ import typer
 from automerge.cli.console import make_console
 from automerge.cli.opening import open_existing
 from automerge.cli.options import Out, Storage, StudyName
-from automerge.errors import StudyError
+from automerge.errors import StudyError, install
 
 
 def dashboard(
@@ -21,7 +21,7 @@ def dashboard(
 ) -> None:
     """Serve optuna-dashboard on a study until Ctrl-C."""
     if importlib.util.find_spec("optuna_dashboard") is None:
-        raise StudyError("optuna-dashboard is not installed", hint="pip install 'automerge[dashboard]'")
+        raise StudyError("optuna-dashboard is not installed", hint=install("dashboard"))
     from optuna_dashboard import run_server
 
     opened = open_existing(out, study, storage)

@@ -8,7 +8,7 @@ LESS_MEMORY = (
     "Lower engine.arguments: max_model_len or gpu_memory_utilization, or set residency: mmap; on a CPU set "
     f"{CACHE_SPACE} (GiB)."
 )
-OUT_OF_MEMORY = f"Where nobody killed it, memory ran out. {LESS_MEMORY}"
+OUT_OF_MEMORY = f"Unless somebody killed it, it ran out of memory. {LESS_MEMORY}"
 
 
 def free_memory() -> int:

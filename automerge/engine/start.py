@@ -11,7 +11,7 @@ from automerge.engine.base import Engine
 from automerge.engine.child import Child
 from automerge.engine.remote import RemoteEngine
 from automerge.engine.share import Share
-from automerge.errors import EngineError
+from automerge.errors import EngineError, install
 from automerge.merge.models import Models
 
 ALONE = Share(0, 1)
@@ -40,7 +40,7 @@ def start_engine(
 
         return TransformersEngine(models, config)
     if not vllm_installed():
-        raise EngineError("vllm is not installed", where="engine.name", hint="pip install 'automerge[vllm]'")
+        raise EngineError("vllm is not installed", where="engine.name", hint=install("vllm"))
     from automerge.engine.vllm import VllmEngine
 
     return VllmEngine(models, config, log or _anywhere(), tell, environment)
@@ -57,7 +57,7 @@ def on_ray(
     """Joins a Ray cluster; starts one of so many engines there, each node choosing as `start_engine` does. Raises
     EngineError, also where Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise EngineError("ray is not installed", where="--ray", hint="pip install 'automerge[ray]'")
+        raise EngineError("ray is not installed", where="--ray", hint=install("ray"))
     from automerge.engine.ray_actor import Actor, join
 
     spawn = partial(Actor, join(address, config, workers))

@@ -2,7 +2,7 @@
 
 import re
 
-from automerge.errors import EngineError
+from automerge.errors import EngineError, install
 
 OLDEST, TESTED = (0, 24), (0, 32)
 NEEDED = {  # what the engine calls beyond the documented LLM class
@@ -28,7 +28,7 @@ def check_version(version: str) -> str:
     number = (int(match[1]), int(match[2])) if match else OLDEST
     span = f"{OLDEST[0]}.{OLDEST[1]} or newer (tested: up to {TESTED[0]}.{TESTED[1]})"
     if number < OLDEST:
-        raise EngineError(f"vLLM {version} is too old: expected {span}", hint="pip install -U 'automerge[vllm]'")
+        raise EngineError(f"vLLM {version} is too old: expected {span}", hint=install("vllm"))
     missing = _missing()
     if missing:
         message = f"vLLM {version} lacks {', '.join(missing)}: expected {span}"

@@ -99,8 +99,12 @@ def compare(folder: Path, held: Mapping[str, str], merged: Mapping[str, str]) ->
     if not (missing or extra or other):
         return
     parts = [
-        f"{len(names)} {what} (the first: {names[0]})"
-        for names, what in ((other, "differ"), (missing, "are missing"), (extra, "are too many"))
+        f"{len(names)} {one if len(names) == 1 else several} (the first: {names[0]})"
+        for names, one, several in (
+            (other, "differs", "differ"),
+            (missing, "is missing", "are missing"),
+            (extra, "is unexpected", "are unexpected"),
+        )
         if names
     ]
     message = f"of {len(merged)} tensors that its sources give, {', '.join(parts)}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from automerge.errors import MergeError
+from automerge.errors import MergeError, install
 
 
 @contextmanager
@@ -14,5 +14,5 @@ def needs_triton() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "triton":
             raise
-        hint = "Install it: pip install 'automerge[gpu]'"
+        hint = f"Install it: {install('gpu')}"
         raise MergeError("merging on a GPU needs the package triton, which is missing", hint=hint) from None

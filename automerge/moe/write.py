@@ -24,8 +24,8 @@ tags: [merge, moe, automerge]
 ---
 # {title}
 
-A mixture of {n} experts, {k} of them for each token, put together by [automerge](https://pypi.org/project/automerge/)
-{version} from models that were trained apart. Nothing was trained.
+A mixture of {n} experts, {k} of them for each token, put together by automerge {version} from models that were trained
+apart. Nothing was trained.
 
 | | |
 |---|---|

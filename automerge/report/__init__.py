@@ -1,1 +1,1 @@
-"""What a study found, as tables: for the terminal, for Markdown. It computes no statistic of its own."""
+"""What a study found: tables, charts, the HTML page and the model card. It computes no statistic of its own."""

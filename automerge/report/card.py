@@ -15,7 +15,7 @@ _TEMPLATE = """---
 ---
 # {title}
 
-A merge of {sources} over {base}, found by [automerge](https://pypi.org/project/automerge/) {version}.
+A merge of {sources} over {base}, found by automerge {version}.
 
 | | |
 |---|---|
@@ -40,8 +40,9 @@ Of the items the search chose by, so they flatter: the held-out items above do n
 
 ## Verify
 
+With automerge installed from its source; the package of that name on PyPI is another project.
+
 ```sh
-pip install automerge
 automerge verify {title} --model {base}=… # merges the sources again, and compares every tensor
 ```
 """

@@ -1,6 +1,5 @@
 """The report of a study: one HTML file with everything in it, verdict first. It reads; it asks no model."""
 
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import jinja2
 import optuna
 
+from automerge import __version__
 from automerge.config import SearchConfig
 from automerge.evals.store import AnswerStore
 from automerge.gate.verdict import Judged, Verdict
@@ -50,7 +50,7 @@ def page(study: optuna.Study, config: SearchConfig, folder: StudyFolder, storage
         files("automerge.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
     )
     return template.render(
-        version=importlib.metadata.version("automerge"),
+        version=__version__,
         config=config,
         about=folder.read_about(),
         config_json=json.dumps(json.loads(config.model_dump_json(exclude_defaults=True)), indent=2, ensure_ascii=False),

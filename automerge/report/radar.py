@@ -9,7 +9,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # 
 
 
 def radar(axes: Sequence[str], models: Mapping[str, Sequence[float | None]], *, most: float) -> str:
-    """A closed line a model, from 0 in the middle to `most` at the rim; a missing value is drawn as 0.
+    """A closed line a model, from 0 in the middle to `most` at the rim; a missing value leaves a gap.
 
     Raises ValueError for fewer than three axes, which have no area.
     """

@@ -170,7 +170,7 @@ def _axes(config: SearchConfig, methods: Sequence[Method], n_layers: int) -> lis
         groups, modules = space.groups or config.groups, space.modules or config.modules
         grid = make_grid(groups, modules, n_layers, where=where)
         if parameter.scope == "merge" and space.sources:
-            raise ConfigError("has one value for the whole merge, not one a source", where=f"{where}.sources")
+            raise ConfigError("has one value for the whole merge, not one per source", where=f"{where}.sources")
         for source in [SHARED] if parameter.scope == "merge" else sorted(config.sources):
             bounds = space.bounds(source) or Bounds(value=parameter.default)
             for method in methods:

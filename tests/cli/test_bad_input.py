@@ -119,7 +119,8 @@ def test_other_mistakes_in_the_config(config: Path, refused: Callable[..., str],
 
 def test_an_unknown_scorer(config: Path, refused: Callable[..., str]) -> None:
     edit(config.parent / "recall.yaml", "type: exact", "type: exat")
-    assert "unknown type 'exat' (did you mean 'exact'?)" in refused("ConfigError", *search(config))
+    said = refused("ConfigError", *search(config))
+    assert "unknown type 'exat' (did you mean 'exact'?)" in said and said.endswith("More: docs/skills.md")
 
 
 def test_a_missing_config(refused: Callable[..., str]) -> None:

@@ -39,4 +39,4 @@ def test_it_serves_the_study(promoted: Study) -> None:
 def test_without_the_package_it_says_so(promoted: Study, automerge, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "optuna_dashboard" else real(name))
-    assert "automerge[dashboard]" in automerge("dashboard", "--out", promoted.out).message
+    assert "pip install '.[dashboard]' in a clone" in automerge("dashboard", "--out", promoted.out).message

@@ -254,7 +254,7 @@ def test_it_waits_as_long_as_the_server_says(tmp_path: Path) -> None:
             Answer(status=500, body=f"your key {KEY} broke me".encode()),
             "tried 3 times, at last: HTTP 500: 'your key ***",
         ),
-        (Answer(seconds=5), "the judge is away: tried 3 times, at last: no answer within 0.2 s"),
+        (Answer(seconds=5), "the judge cannot be reached: tried 3 times, at last: no answer within 0.2 s"),
         (Answer(status=429, headers={"Retry-After": "86400"}), "the judge asks to wait 86400 s"),
     ],
 )
@@ -276,7 +276,7 @@ def test_a_judge_that_is_away_stops_the_run(tmp_path: Path, answer: Answer, said
 def test_no_server(tmp_path: Path) -> None:
     with judge_server(lambda prompt, n: "") as server:
         pass
-    with pytest.raises(SkillError, match="the judge is away: tried 3 times, at last: ConnectError"):
+    with pytest.raises(SkillError, match="the judge cannot be reached: tried 3 times, at last: ConnectError"):
         ask(judged(tmp_path, server))
 
 

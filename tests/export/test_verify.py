@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from automerge.errors import ConfigError, ExportError, SourceError
 from automerge.export.checkpoint import write_checkpoint
-from automerge.export.verify import verify
+from automerge.export.verify import compare, verify
 from automerge.merge import Models, open_models
 from tests.merge.helpers import edit_json, recipe_of
 from tests.tiny import fine_tune_of, lora_of, tiny_llama
@@ -56,8 +56,13 @@ def test_a_changed_weight_is_named(folder: Path) -> None:
     with pytest.raises(ExportError, match="records checksum"):
         verify(folder, {})
     (folder / "provenance.json").unlink()
-    with pytest.raises(ExportError, match=rf"1 differ \(the first: {NORM}\)"):
+    with pytest.raises(ExportError, match=rf"1 differs \(the first: {NORM}\)"):
         verify(folder, {})
+
+
+def test_what_differs_is_counted(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"of 4 .* 2 differ \(the first: a\), 1 is missing .*: d\), 1 is unexpected"):
+        compare(tmp_path, {"a": "0", "b": "0", "c": "1", "e": "1"}, {"a": "1", "b": "1", "c": "1", "d": "1"})
 
 
 def test_a_changed_recipe_is_seen(folder: Path) -> None:

@@ -157,10 +157,10 @@ def test_a_recipe_says_all_of_it(pico: Pico, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"experts": ["one", "three"]}, "'three' is no model of the recipe; it has base, one, two"),
-        ({"per_token": 3}, "expected 1 to 2 experts a token"),
+        ({"experts": ["one", "three"]}, "'three' is not a model in this recipe; it has base, one, two"),
+        ({"per_token": 3}, "expected 1 to 2 experts per token"),
         ({"temperature": 0.0}, "expected a number above 0, got 0.0"),
-        ({"shared": "nobody"}, "'nobody' is no model of the recipe"),
+        ({"shared": "nobody"}, "'nobody' is not a model in this recipe"),
         ({"router": {}}, "missing key 'name'"),
     ],
 )

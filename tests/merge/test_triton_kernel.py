@@ -129,7 +129,7 @@ def test_without_triton_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "triton", None)
     with pytest.raises(MergeError, match="needs the package triton") as error:
         cuda.run([JOB])
-    assert error.value.hint == "Install it: pip install 'automerge[gpu]'"
+    assert error.value.hint == "Install it: pip install '.[gpu]' in a clone of automerge"
 
 
 @needs_triton

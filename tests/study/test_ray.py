@@ -26,7 +26,7 @@ from automerge.study.store import open_study
 from tests.ray_cluster import actors
 from tests.study.worlds import plan_of
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'automerge[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
 # Ray leaves sockets and files to the end of the process.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 

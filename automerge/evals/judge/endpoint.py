@@ -46,7 +46,7 @@ class Endpoint:
 
     def ask(self, prompts: Sequence[str], on_words: OnWords) -> list[Reply]:
         """A reply a prompt, in order; `on_words` gets the words of each as they come. Raises SkillError where the
-        judge is away, or refuses us."""
+        judge cannot be reached, or refuses us."""
         return asyncio.run(self._all(prompts, on_words))
 
     async def _all(self, prompts: Sequence[str], on_words: OnWords) -> list[Reply]:
@@ -102,7 +102,7 @@ class Endpoint:
             if again is not None:
                 self._wait_for(again)
         raise SkillError(
-            f"the judge is away: tried {self._config.tries} times, at last: {trouble}",
+            f"the judge cannot be reached: tried {self._config.tries} times, at last: {trouble}",
             where=self._where,
             hint="What was generated and judged is kept (by eval with --answers FILE, by score with --judged FILE); "
             "the same command goes on.",

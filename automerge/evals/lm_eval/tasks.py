@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automerge.errors import SkillError
+from automerge.errors import SkillError, install
 from automerge.evals.items import Item
 
 FEWSHOT_SEED = 1234  # lm-eval's own default
-INSTALL = "pip install 'automerge[lm-eval]'"
 
 ChatTemplate = Callable[..., str]
 
@@ -80,7 +79,7 @@ def load_tasks(name: str, *, include: str | None, shots: int | None) -> Tasks:
     """
     where = f"lm_eval:{name}"
     if importlib.util.find_spec("lm_eval") is None:
-        raise SkillError("lm-eval is not installed", where=where, hint=INSTALL)
+        raise SkillError("lm-eval is not installed", where=where, hint=install("lm-eval"))
     if include is not None and not Path(include).is_dir():
         raise SkillError(f"no such folder of tasks: {include}", where=where)
     manager = _manager(include, own=True) if include is not None else _manager(None, own=False)

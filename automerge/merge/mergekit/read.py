@@ -106,7 +106,7 @@ def _check_parameters(config: MergekitConfig, method: Method, known: Known, cast
                 raise ConfigError(f"{method.name} has no parameter {name!r}", where=there, hint=near(name, names))
             if model is not None and not theirs.per_model:
                 hint = "Move it to the parameters at the top; mergekit would skip it here."
-                raise ConfigError(f"{name} is one for the merge, not one a model", where=there, hint=hint)
+                raise ConfigError(f"{name} is one for the merge, not one per model", where=there, hint=hint)
             for condition in setting.conditions:
                 evaluate(theirs, condition.value, 0.0, there)
             if theirs.unused:

@@ -43,6 +43,6 @@ def _download(model: str, repo: str, revision: str | None) -> Path:
         raise SourceError("no such folder, and not in the local hub cache", where=model, hint=hint) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "Check the spelling, and that you may read it (huggingface-cli login)."
+        hint = "Check the spelling, and that you may read it (hf auth login)."
         raise SourceError(f"no such folder, and the hub says: {reason}", where=model, hint=hint) from error
     return Path(path)

@@ -77,7 +77,7 @@ def test_one_that_cannot_be_started_again_is_a_loss_to_go_on_after(vllm_models: 
     os.kill(engine._child.pid, signal.SIGKILL)
     with pytest.raises(EngineLost, match="died") as caught:
         engine.apply(recipe)
-    assert "memory ran out" in str(caught.value)
+    assert "ran out of memory" in str(caught.value)
     engine._config = config.model_copy(update={"arguments": {**ARGUMENTS, "kv_cache_memory_bytes": 1024}})
     with pytest.raises(EngineLost, match="No available memory"):
         engine.apply(recipe)

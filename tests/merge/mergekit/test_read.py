@@ -244,7 +244,7 @@ REFUSED = {
     "another's": (TIES + "parameters: {weight: 1, epsilon: 1}", "ties has no parameter 'epsilon'"),
     "wrong place": (
         "models: [{model: math, parameters: {weight: 1, normalize: false}}]\nmerge_method: ties\nbase_model: base",
-        "models[0].parameters: normalize is one for the merge, not one a model",
+        "models[0].parameters: normalize is one for the merge, not one per model",
     ),
     "not a number": (TIES + "parameters: {weight: much}", "weight: expected a number, got 'much'"),
     "a switch": (TIES + "parameters: {weight: true}", "weight: expected a number, got True"),
