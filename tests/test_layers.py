@@ -13,6 +13,7 @@ PACKAGE = Path(automerge.__file__).parent
 ORDER = (
     *(
         "errors",
+        "files",
         "records",
         "config",
         "recipe",

@@ -49,6 +49,11 @@ def test_it_overwrites_nothing(cli_models: Path, automerge) -> None:  # type: ig
     assert Path("automerge.yaml").read_text() == "mine"
 
 
+def test_where_it_cannot_write_it_says_so(cli_models: Path, automerge, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done: Done = automerge("init", cli_models / "base", cli_models / "math", "-o", tmp_path / "none" / "x.yaml")
+    assert done.code == 1 and "cannot be written: No such file or directory" in done.message and "-o" in done.message
+
+
 def test_a_model_of_another_shape_is_refused_by_name(cli_models: Path, automerge, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     tiny_llama(tmp_path / "other", seed=9, hidden=48)
     done: Done = automerge(
