@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from automerge.errors import SourceError
+from automerge.merge.embeddings import HEAD, Shapes, check_certain, input_of, row_tensors
 from automerge.merge.frame import Frame
 from automerge.merge.layout import in_order
 from automerge.merge.sources.source import CPU, Source
-from automerge.merge.vocabulary.embeddings import HEAD, Shapes, check_certain, input_of, row_tensors
 from automerge.merge.vocabulary.rows import NONE, RowMap
 
 BLOCK = 1024  # rows added up together
