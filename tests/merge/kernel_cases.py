@@ -10,10 +10,11 @@ from torch import Tensor
 
 from automerge.merge.checksum import TensorSum
 from automerge.merge.kernels import reference
-from automerge.merge.kernels.job import Job, Kernel, Operand, Segment, whole
+from automerge.merge.kernels.job import Job, Kernel, Segment, whole
 from automerge.merge.masks import MaskStream
 from automerge.merge.plan import Band, Drop, Mask, Plan, Ranked, Term
 from automerge.merge.steps import fp32
+from automerge.merge.values import Operand
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MASKS = ("none", "drop", "band", "ranked")

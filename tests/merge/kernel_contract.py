@@ -17,9 +17,10 @@ from torch import Tensor
 from automerge.errors import MergeError
 from automerge.merge.checksum import TensorSum
 from automerge.merge.kernels import reference
-from automerge.merge.kernels.job import Job, Operand, Segment, shard, whole
+from automerge.merge.kernels.job import Job, Segment, shard, whole
 from automerge.merge.masks import BLOCK, MaskStream
 from automerge.merge.plan import Drop, Plan, Term
+from automerge.merge.values import Operand
 from tests.merge.kernel_cases import CASES, DTYPES, MASKS, Case, Source, check, job_of, on
 
 SLOW = os.environ.get("TRITON_INTERPRET") == "1"

@@ -17,7 +17,7 @@ from automerge.merge.kernels.cpu_steps import run_chunks
 from automerge.merge.kernels.cpu_table import tables
 from automerge.merge.plan import Plan
 from automerge.merge.sources.lowrank import LowRank
-from automerge.merge.view import Values
+from automerge.merge.values import Values
 from tests.merge.kernel_cases import Case, Source, job_of
 
 BF16 = torch.bfloat16

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from automerge.errors import MergeError
 from automerge.merge.kernels import cpu_measure, cpu_order
-from automerge.merge.kernels.job import Operand
 from automerge.merge.masks import BLOCK as KEYED
 from automerge.merge.masks import MaskStream
 from automerge.merge.measure import norms, orders, reductions
@@ -25,7 +24,7 @@ from automerge.merge.measure.orders import kth_largest, row_ranks
 from automerge.merge.measure.reductions import BLOCK, dot, l1
 from automerge.merge.plan import Band, Drop, Mask, Ranked
 from automerge.merge.steps import fp32
-from automerge.merge.view import Values
+from automerge.merge.values import Operand, Values
 from tests.merge.kernel_cases import BITS, DTYPES, MASKS
 
 Number = TypeVar("Number", float, Tensor)

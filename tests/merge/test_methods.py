@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automerge.merge.kernels.job import Operand
 from automerge.merge.masks import drop_level
+from automerge.merge.values import Operand
 from automerge.merge.view import View
 from tests.merge import reference
 from tests.merge.views import make_view, run

@@ -13,7 +13,7 @@ from automerge.merge.kernels.cpu import share_out
 from automerge.merge.kernels.cpu_table import BAND, DROP, FORMATS, KEEP, RANKED
 from automerge.merge.masks import BLOCK as KEYED
 from automerge.merge.plan import Band, Drop, Mask, Ranked
-from automerge.merge.view import Values
+from automerge.merge.values import Values
 
 BLOCK = 4096  # elements; reductions.py's
 RUN = 256  # blocks a thread takes at once: about a quarter of a millisecond, several times what it costs to start one

@@ -14,14 +14,7 @@ from torch import Tensor
 from automerge.errors import MergeError
 from automerge.merge.checksum import TensorSum
 from automerge.merge.plan import Plan, Ranked
-
-
-@dataclass(frozen=True)
-class Operand:
-    """A source's values of the job's elements: its weights in their stored dtype, or, with `is_delta`, δ in fp32."""
-
-    values: Tensor
-    is_delta: bool = False
+from automerge.merge.values import Operand
 
 
 @dataclass(frozen=True)

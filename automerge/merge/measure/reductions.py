@@ -13,7 +13,7 @@ from torch import Tensor
 
 from automerge.merge.kernels.cpu_measure import DOT, SIZES, measurable, sums_of_blocks
 from automerge.merge.plan import Drop
-from automerge.merge.view import Values
+from automerge.merge.values import Values
 
 BLOCK = 4096
 RUN = 16 * BLOCK
