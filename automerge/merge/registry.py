@@ -70,6 +70,8 @@ class Method:
     plan: Callable[[View], Work]
     options: tuple[Option, ...] = ()
     sources: tuple[int, int | None] = (1, None)  # the fewest and the most it takes
+    reads_base: bool = True  # the base is a part of the result; options `on` and `with_base` may take it out
+    random: bool = False  # by `drop`, elements are dropped at random: the recipe's seed counts
     # (values by source, values of the merge, options) of one group: raises MergeError for what no single limit can say
     check: Callable[[Mapping[str, Mapping[str, float]], Mapping[str, float], Mapping[str, Setting]], None] | None = None
 

@@ -22,7 +22,6 @@ from automerge.merge.registry import Method, get_method
 from automerge.merge.sources.source import CPU, Source
 from automerge.recipe import Recipe, Setting, Slice
 
-WITHOUT_BASE = frozenset({"linear", "passthrough", "dare_weights"})  # of them the base is no part
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")  # in config.json, by architecture
 NOT_BY_LAYER = ("architectures", "eos_token_id", "rope_scaling", "rope_parameters")  # whatever their length
 
@@ -76,9 +75,7 @@ def lay_out(
 def reads_base(method: Method, options: Mapping[str, Setting]) -> bool:
     """Whether the base is a part of the result, as in every method of task vectors."""
     values = method.option_values(options)
-    if method.name in WITHOUT_BASE or values.get("on") == "weights":
-        return False
-    return bool(values.get("with_base", True))
+    return method.reads_base and values.get("on") != "weights" and bool(values.get("with_base", True))
 
 
 @dataclass(frozen=True)

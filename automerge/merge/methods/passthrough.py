@@ -32,6 +32,7 @@ register(
         paper="https://github.com/arcee-ai/mergekit",
         parameters=(SCALE,),
         plan=plan,
+        reads_base=False,
         sources=(1, 1),
     )
 )
