@@ -5,7 +5,7 @@ registers from its own file in methods/, and the registry is frozen when all are
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,6 +108,23 @@ DENSITY = Parameter("density", "source", 1.0, 0.0, 1.0, "share of delta elements
 LAMBDA = Parameter("lambda", "merge", 1.0, -1000.0, 1000.0, "factor of the merged delta", (0.2, 2.0))
 
 DIALECT = Option("dialect", "papers", "whose semantics, where they differ", DIALECTS)
+
+
+def miscounted(
+    name: str, limits: tuple[int, int | None], noun: str, given: Sequence[str], beside: str = ""
+) -> str | None:
+    """What is wrong with how many are given: `slerp takes 1 to 2 sources, got 3 (a, b, c)`; None where nothing is.
+
+    `limits`: the fewest and the most. `beside` stands behind the noun.
+    """
+    fewest, most = limits
+    if fewest <= len(given) and (most is None or len(given) <= most):
+        return None
+    number = f"at least {fewest}" if most is None else f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    plural = "" if number.split()[-1] == "1" else "s"
+    got = f"{len(given)} ({', '.join(given)})" if given else "none"
+    return f"{name} takes {number} {noun}{plural}{beside}, got {got}"
+
 
 _methods: dict[str, Method] = {}
 _frozen = False

@@ -45,7 +45,7 @@ class SearchSpace:
         self.models = models
         self.methods: dict[str, Method] = {name: get_method(name) for name in config.methods}
         for method in self.methods.values():
-            check_arity(method, len(config.sources))
+            check_arity(method, list(config.sources))
         self.options = _options(config, list(self.methods.values()))
         self.axes = tuple(_axes(config, list(self.methods.values()), models.n_layers))
         self.distributions: dict[str, FloatDistribution | CategoricalDistribution] = {
@@ -170,7 +170,7 @@ def _axes(config: SearchConfig, methods: Sequence[Method], n_layers: int) -> lis
         groups, modules = space.groups or config.groups, space.modules or config.modules
         grid = make_grid(groups, modules, n_layers, where=where)
         if parameter.scope == "merge" and space.sources:
-            raise ConfigError("has one value for the whole merge, not one a source", where=f"{where}.sources")
+            raise ConfigError("has one value for the whole merge, not one per source", where=f"{where}.sources")
         for source in [SHARED] if parameter.scope == "merge" else sorted(config.sources):
             bounds = space.bounds(source) or Bounds(value=parameter.default)
             for method in methods:

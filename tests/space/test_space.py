@@ -263,7 +263,7 @@ def test_uniform(family: Models, parameters: Any, values: Any, inside: bool) -> 
         (
             {"parameters": {"lambda": {"range": [0, 1], "sources": {"math": 1}}}},
             "parameters.lambda.sources",
-            "has one value for the whole merge, not one a source",
+            "has one value for the whole merge, not one per source",
         ),
         ({"parameters": {"weight": 1}}, "parameters", "nothing to search: every parameter is fixed"),
         ({"options": {"normalise": True}}, "options", "dare_linear has no option 'normalise'\nDid you mean normalize?"),

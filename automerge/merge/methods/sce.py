@@ -66,7 +66,7 @@ def _variance(deltas: list[Tensor]) -> Tensor:
 
 
 def _threshold(view: View) -> float:
-    """The variance an element must have; 0 where nothing is selected, infinity where everything is left out."""
+    """The variance an element must have; 0 where everything is selected, infinity where nothing is."""
     share = view.values["select_topk"]
     if share >= 1.0:
         return 0.0
