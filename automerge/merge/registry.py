@@ -4,12 +4,11 @@ Config validation, search spaces, mergekit's YAML and documentation all read thi
 registers from its own file in methods/, and the registry is frozen when all are in.
 """
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from automerge.errors import ConfigError
+from automerge.errors import ConfigError, nearest
 from automerge.merge.view import View, Work
 from automerge.recipe import Setting
 
@@ -158,7 +157,7 @@ def get_method(name: str) -> Method:
     return _methods[name]
 
 
-def near(name: str, known: Mapping[str, object] | list[str] | tuple[str, ...]) -> str:
+def near(name: str, known: Collection[str]) -> str:
     """A hint: the nearest known name, or all of them."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known) or 'none'}."
+    close = nearest(name, known)
+    return f"Did you mean {close}?" if close else f"Known: {', '.join(known) or 'none'}."
