@@ -44,8 +44,13 @@ def install(extra: str) -> str:
 
 def meant(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'NEAR'?)`, to stand behind an unknown name; nothing where none of the known ones is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    near = nearest(name, known)
+    return f" (did you mean {near!r}?)" if near else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like an unknown one; None where none is near."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 class AutomergeError(Exception):

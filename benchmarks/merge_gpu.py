@@ -27,9 +27,10 @@ from torch import Tensor
 
 from automerge.merge.checksum import TensorSum
 from automerge.merge.kernels import cuda
-from automerge.merge.kernels.job import Job, Operand, whole
+from automerge.merge.kernels.job import Job, whole
 from automerge.merge.masks import MaskStream, drop_level, keep_rate
 from automerge.merge.plan import Drop, Plan, Term
+from automerge.merge.values import Operand
 
 RESULTS = Path(__file__).parent.parent / "results" / "merge_gpu.json"
 SOURCES = ("code", "math")

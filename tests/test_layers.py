@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ PACKAGE = Path(automerge.__file__).parent
 ORDER = (
     *(
         "errors",
+        "files",
         "records",
         "config",
         "recipe",
@@ -35,8 +37,8 @@ def stage_of(module: str) -> str:
     return Path(module).parts[0].removesuffix(".py")
 
 
-def imported(tree: ast.Module, module: str) -> Iterator[tuple[int, str]]:
-    """(line, stage) of every import from the package, wherever in the module it stands."""
+def imported(tree: ast.Module, module: str) -> Iterator[tuple[int, list[str]]]:
+    """(line, the parts of its name, the stage first) of every import from the package, wherever it stands."""
     for node in ast.walk(tree):
         targets: list[str] = []
         if isinstance(node, ast.Import):
@@ -49,7 +51,7 @@ def imported(tree: ast.Module, module: str) -> Iterator[tuple[int, str]]:
         for target in targets:
             root, _, rest = target.partition(".")
             if root == "automerge" and rest.split(".")[0] in ORDER:
-                yield node.lineno, rest.split(".")[0]
+                yield node.lineno, rest.split(".")
 
 
 def breaks(source: str, module: str) -> list[str]:
@@ -58,7 +60,7 @@ def breaks(source: str, module: str) -> list[str]:
     seen = ORDER if own == "__main__" else ORDER[: ORDER.index(own) + 1] if own in ORDER else ()
     return [
         f"automerge/{module}:{line} imports {stage}"
-        for line, stage in imported(ast.parse(source), module)
+        for line, (stage, *_) in imported(ast.parse(source), module)
         if stage not in seen
     ]
 
@@ -66,6 +68,18 @@ def breaks(source: str, module: str) -> list[str]:
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_one_way(module: str) -> None:
     assert not breaks((PACKAGE / module).read_text(encoding="utf-8"), module)
+
+
+def test_parts_of_the_merge_import_each_other_one_way() -> None:
+    """A part is a module of merge/, or a folder of it as a whole."""
+    parts: dict[str, set[str]] = {}
+    for module in (path for path in MODULES if stage_of(path) == "merge" and Path(path).parts[1] != "__init__.py"):
+        own = Path(module).parts[1].removesuffix(".py")
+        found = imported(ast.parse((PACKAGE / module).read_text(encoding="utf-8")), module)
+        parts.setdefault(own, set()).update(rest[0] for _, (stage, *rest) in found if stage == "merge" and rest)
+    for own, seen in parts.items():
+        seen.discard(own)
+    assert {"kernels", "sources", "vocabulary", "view"} <= {*TopologicalSorter(parts).static_order()}  # or CycleError
 
 
 @pytest.mark.parametrize("module", MODULES)

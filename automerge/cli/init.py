@@ -12,9 +12,9 @@ from automerge.cli.console import make_console
 from automerge.cli.options import AsJson
 from automerge.config import find_shipped, load_search
 from automerge.errors import ConfigError
+from automerge.files import write_whole
 from automerge.merge.family import Family, family_of
 from automerge.report.tables import plain_table
-from automerge.study.folder import write_atomically
 
 GUESSES = (  # a word in a source's name → the skill it is probably for
     (r"math|gsm|metamath|numina|reason", "math", "gsm8k"),
@@ -42,7 +42,11 @@ def init(
         family = family_of(models, base)
     skills = _skills(family)
     text = _config(family, skills, output)
-    write_atomically(output, text)
+    try:
+        write_whole(output, text)
+    except OSError as error:
+        message = f"cannot be written: {error.strerror}"
+        raise ConfigError(message, where=str(output), hint="Name another with -o.") from error
     load_search(str(output))  # what init writes is valid, or init is wrong
     if as_json:
         print(json.dumps({"file": str(output), **family.to_json()}))

@@ -8,6 +8,7 @@ from automerge.config import EngineConfig, locate
 from automerge.engine.base import Engine
 from automerge.engine.start import start_engine
 from automerge.merge.models import find_models, open_models
+from automerge.merge.sources.folder import is_adapter
 from automerge.recipe import Group, Recipe, make_recipe
 
 
@@ -30,7 +31,7 @@ def check_models(models: Sequence[str], base: str | None) -> None:
 def _places(model: str, base: str | None) -> tuple[str, str]:
     """Where it lies, and what it is merged into: itself, or an adapter's base."""
     place = locate(model, Path())
-    return place, locate(base, Path()) if base and (Path(place) / "adapter_config.json").exists() else place
+    return place, locate(base, Path()) if base and is_adapter(Path(place)) else place
 
 
 def serve(model: str, base: str | None, serving: EngineConfig) -> Served:

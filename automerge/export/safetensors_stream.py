@@ -25,7 +25,11 @@ class SafetensorsStream:
         self._dtype = dtype
         self._left = list(shapes)
         self._file = path.open("wb")
-        self._file.write(_header(shapes, dtype))
+        try:
+            self._file.write(_header(shapes, dtype))
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> "SafetensorsStream":
         return self

@@ -1,6 +1,7 @@
 """Weights into a folder's safetensors files, tensor by tensor as they are made, and read back to prove them."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -39,9 +40,7 @@ def _shards(weights: Weights, limit: int) -> dict[str, list[str]]:
     groups: list[list[str]] = [[]]
     size = 0
     for name in weights.names:
-        need = weights.dtype.itemsize
-        for extent in weights.shapes[name]:
-            need *= extent
+        need = weights.dtype.itemsize * math.prod(weights.shapes[name])
         if groups[-1] and size + need > limit:
             groups.append([])
             size = 0

@@ -3,12 +3,12 @@
 Which tensors the groups cover is checked by the merge, which knows the tensors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from automerge.errors import ConfigError, MergeError
 from automerge.merge.checksum import DTYPES
-from automerge.merge.registry import Method, Parameter, get_method, near
-from automerge.recipe import MODULES, Group, Recipe
+from automerge.merge.registry import Method, Parameter, get_method, miscounted, near
+from automerge.recipe import MODULES, Group, Recipe, Value
 
 OUTPUT_DTYPES = {name: dtype for dtype, name in DTYPES.items()}
 
@@ -22,7 +22,7 @@ def check_recipe(recipe: Recipe) -> None:
     if recipe.dtype not in OUTPUT_DTYPES:
         raise ConfigError(f"dtype: expected one of {', '.join(OUTPUT_DTYPES)}, got {recipe.dtype!r}")
     if not recipe.slices:  # a slice names its own sources, see stack.py
-        check_arity(method, len(names))
+        check_arity(method, names)
     options = method.option_values(recipe.options)
     if not recipe.groups:
         raise ConfigError("a recipe needs at least one group", hint="Groups must cover every layer and module.")
@@ -36,16 +36,10 @@ def check_recipe(recipe: Recipe) -> None:
                 raise MergeError(error.message, where=group.name, hint=error.hint) from None
 
 
-def check_arity(method: Method, sources: int) -> None:
+def check_arity(method: Method, sources: Sequence[str]) -> None:
     """Raises ConfigError where the method does not take so many sources."""
-    fewest, most = method.sources
-    if fewest <= sources and (most is None or sources <= most):
-        return
-    if most is None:
-        expected = f"at least {fewest} sources"
-    else:
-        expected = f"{fewest} source{'s' * (fewest > 1)}" if fewest == most else f"{fewest} to {most} sources"
-    raise ConfigError(f"{method.name} takes {expected}, got {sources}", where="sources")
+    if problem := miscounted(method.name, method.sources, "source", sources):
+        raise ConfigError(problem, where="sources")
 
 
 def source_values(method: Method, group: Group, source: str) -> dict[str, float]:
@@ -87,14 +81,14 @@ def _check_group(method: Method, group: Group, sources: list[str]) -> None:
                 raise ConfigError(f"{name}{whose}: expected {parameter.limits}, got {number:g}", where=group.name)
 
 
-def _numbers(parameter: Parameter, value: object, sources: list[str], where: str) -> dict[str, float]:
+def _numbers(parameter: Parameter, value: Value, sources: list[str], where: str) -> dict[str, float]:
     if parameter.scope == "merge":
         if isinstance(value, Mapping):
-            raise ConfigError(f"{parameter.name}: expected one number, got one a source", where=where)
-        return {"": float(value)}  # type: ignore[arg-type]
+            raise ConfigError(f"{parameter.name}: expected one number, got one per source", where=where)
+        return {"": float(value)}
     if not isinstance(value, Mapping):
         hint = f"Give one for each of {', '.join(sources)}."
-        raise ConfigError(f"{parameter.name}: expected one number a source, got {value}", where=where, hint=hint)
+        raise ConfigError(f"{parameter.name}: expected one number per source, got {value}", where=where, hint=hint)
     for name in value:
         if name not in sources:
             raise ConfigError(f"{parameter.name}: there is no source {name!r}", where=where, hint=near(name, sources))

@@ -14,6 +14,7 @@ bijection of the word, and two differences that cancel in A are weighted differe
 """
 
 import hashlib
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,17 @@ U64 = (1 << 64) - 1
 PIECE = (1 << 15) - 2  # elements hashed at once, an even number; torch does not share so few out among threads
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+
+def cuts_pair(start: Any, end: Any, elements: Any) -> Any:
+    """Whether the run start … end − 1 of so many 16-bit elements begins or ends inside a word. Numbers, or arrays."""
+    return (start % 2 == 1) | ((end % 2 == 1) & (end != elements))
+
+
+def pair_cut(tensor: str, start: int, end: int) -> MergeError:
+    """The error of a run that cuts a pair."""
+    message = f"elements {start} to {end} begin or end inside a pair of 16-bit elements"
+    return MergeError(message, where=tensor, hint="Cut the tensor at even elements.")
 
 
 class TensorSum:
@@ -49,15 +61,11 @@ class TensorSum:
         flat = piece.reshape(-1)
         if flat.dtype != self.dtype:
             raise MergeError(f"expected {self.dtype}, got {flat.dtype}", where=self.name)
-        if self.dtype.itemsize == 2 and (offset % 2 or (flat.numel() % 2 and offset + flat.numel() != self._elements)):
-            message = f"elements {offset} to {offset + flat.numel()} begin or end inside a pair of 16-bit elements"
-            raise MergeError(message, where=self.name, hint="Add runs that begin and end at even elements.")
+        end = offset + flat.numel()
+        if self.dtype.itemsize == 2 and cuts_pair(offset, end, self._elements):
+            raise pair_cut(self.name, offset, end)
         for start in range(0, flat.numel(), PIECE):
             self._add_run(flat[start : start + PIECE], offset + start)
-
-    def merge(self, other: "TensorSum") -> None:
-        """Adds what another sum of the same tensor (another shard's, another process's) has gathered."""
-        self.add_sums(other.a, other.b)
 
     def hexdigest(self) -> str:
         """32 hex digits."""
@@ -66,7 +74,7 @@ class TensorSum:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def add_sums(self, a: int, b: int) -> None:
-        """Adds Σ t_j and Σ t_j · (2j + 1) that a kernel has gathered itself, of words no one else adds."""
+        """Adds Σ t_j and Σ t_j · (2j + 1) that a kernel or another process has gathered, of words no one else adds."""
         self.a = (self.a + a) & U64
         self.b = (self.b + b) & U64
 

@@ -1,6 +1,6 @@
 """Which elements DARE drops: a counter-based mask, a pure function of seed, source, tensor and element index.
 
-Source: M. Yu et al., "Language Models are Super Mario" (arXiv:2311.03099), for drop-and-rescale; the generator is ours.
+Source: L. Yu et al., "Language Models are Super Mario" (arXiv:2311.03099), for drop-and-rescale; the generator is ours.
 No global random state is read, so no source's mask depends on another's, on the order of work or on the device.
 
 Element i belongs to pair j = i >> 1 of block b = i >> 33. With two 32-bit keys (k0, k1), the first eight bytes of

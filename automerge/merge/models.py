@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from automerge.errors import SourceError
+from automerge.merge.embeddings import HEAD, rows_of
 from automerge.merge.frame import Frame
 from automerge.merge.layout import count_layers, in_order
 from automerge.merge.sources.checkpoint import Checkpoint
-from automerge.merge.sources.compat import check_described, check_fits, check_vocabularies, merged_shapes, unlike
+from automerge.merge.sources.compat import check_described, check_fits, merged_shapes, unlike
 from automerge.merge.sources.digest import digest
 from automerge.merge.sources.folder import ADAPTER_CONFIG, is_adapter, read_bytes
 from automerge.merge.sources.locate import locate
@@ -25,10 +26,16 @@ from automerge.merge.sources.source import Source
 from automerge.merge.sparse.frame import sparse
 from automerge.merge.sparse.rows import NO_ROWS
 from automerge.merge.stack import stacked
-from automerge.merge.vocabulary.embeddings import HEAD, rows_of
 from automerge.merge.vocabulary.merged import MergedTokenizer, Speaker
 from automerge.merge.vocabulary.reindex import reindexed, untied
-from automerge.merge.vocabulary.tokenizers import SETTINGS, SPECIAL, TEMPLATE, VOCABULARY_FILES, has_tokenizer
+from automerge.merge.vocabulary.tokenizers import (
+    SETTINGS,
+    SPECIAL,
+    TEMPLATE,
+    VOCABULARY_FILES,
+    check_vocabularies,
+    has_tokenizer,
+)
 from automerge.recipe import UNION, ModelRef, Recipe
 
 Progress = Callable[[str], None]  # takes one line that says what is being done

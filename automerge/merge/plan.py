@@ -24,6 +24,7 @@ rounded to fp32 once:
   7. one rounding to the output dtype, to nearest even.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,8 @@ from torch import Tensor
 
 from automerge.merge.masks import MaskStream
 
+# fp32 [stop − start]: the merged values of the flat elements start … stop − 1, for what no Plan can say
+Elementwise = Callable[[int, int], Tensor]
 SMALLEST_DIVISOR = 1e-8  # below this a sum of weights counts as zero
 
 

@@ -4,12 +4,11 @@ Config validation, search spaces, mergekit's YAML and documentation all read thi
 registers from its own file in methods/, and the registry is frozen when all are in.
 """
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from automerge.errors import ConfigError
+from automerge.errors import ConfigError, nearest
 from automerge.merge.view import View, Work
 from automerge.recipe import Setting
 
@@ -70,6 +69,8 @@ class Method:
     plan: Callable[[View], Work]
     options: tuple[Option, ...] = ()
     sources: tuple[int, int | None] = (1, None)  # the fewest and the most it takes
+    reads_base: bool = True  # the base is a part of the result; options `on` and `with_base` may take it out
+    random: bool = False  # by `drop`, elements are dropped at random: the recipe's seed counts
     # (values by source, values of the merge, options) of one group: raises MergeError for what no single limit can say
     check: Callable[[Mapping[str, Mapping[str, float]], Mapping[str, float], Mapping[str, Setting]], None] | None = None
 
@@ -107,6 +108,23 @@ LAMBDA = Parameter("lambda", "merge", 1.0, -1000.0, 1000.0, "factor of the merge
 
 DIALECT = Option("dialect", "papers", "whose semantics, where they differ", DIALECTS)
 
+
+def miscounted(
+    name: str, limits: tuple[int, int | None], noun: str, given: Sequence[str], beside: str = ""
+) -> str | None:
+    """What is wrong with how many are given: `slerp takes 1 to 2 sources, got 3 (a, b, c)`; None where nothing is.
+
+    `limits`: the fewest and the most. `beside` stands behind the noun.
+    """
+    fewest, most = limits
+    if fewest <= len(given) and (most is None or len(given) <= most):
+        return None
+    number = f"at least {fewest}" if most is None else f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    plural = "" if number.split()[-1] == "1" else "s"
+    got = f"{len(given)} ({', '.join(given)})" if given else "none"
+    return f"{name} takes {number} {noun}{plural}{beside}, got {got}"
+
+
 _methods: dict[str, Method] = {}
 _frozen = False
 
@@ -139,7 +157,7 @@ def get_method(name: str) -> Method:
     return _methods[name]
 
 
-def near(name: str, known: Mapping[str, object] | list[str] | tuple[str, ...]) -> str:
+def near(name: str, known: Collection[str]) -> str:
     """A hint: the nearest known name, or all of them."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known) or 'none'}."
+    close = nearest(name, known)
+    return f"Did you mean {close}?" if close else f"Known: {', '.join(known) or 'none'}."

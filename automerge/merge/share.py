@@ -11,8 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from automerge.merge.kernels.job import Job, Operand, Segment
+from automerge.merge.kernels.job import Job, Segment
 from automerge.merge.plan import Ranked, Term
+from automerge.merge.values import Operand
 
 Key = tuple[str, ...]  # names the content of a tensor
 

@@ -18,11 +18,10 @@ from torch import Tensor
 from automerge.errors import ConfigError
 from automerge.merge.frame import Frame
 from automerge.merge.layout import in_order, place_of
-from automerge.merge.registry import Method, get_method
+from automerge.merge.registry import Method, get_method, miscounted
 from automerge.merge.sources.source import CPU, Source
 from automerge.recipe import Recipe, Setting, Slice
 
-WITHOUT_BASE = frozenset({"linear", "passthrough", "dare_weights"})  # of them the base is no part
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")  # in config.json, by architecture
 NOT_BY_LAYER = ("architectures", "eos_token_id", "rope_scaling", "rope_parameters")  # whatever their length
 
@@ -76,9 +75,7 @@ def lay_out(
 def reads_base(method: Method, options: Mapping[str, Setting]) -> bool:
     """Whether the base is a part of the result, as in every method of task vectors."""
     values = method.option_values(options)
-    if method.name in WITHOUT_BASE or values.get("on") == "weights":
-        return False
-    return bool(values.get("with_base", True))
+    return method.reads_base and values.get("on") != "weights" and bool(values.get("with_base", True))
 
 
 @dataclass(frozen=True)
@@ -124,12 +121,8 @@ def _check_arity(method: Method, reads: bool, names: list[str], where: str) -> N
     fewest, most = method.sources
     if reads and any(parameter.name == "lambda" for parameter in method.parameters):
         fewest = 0  # no task vector at all: the base as it is
-    if not fewest <= len(names) <= (most if most is not None else len(names)):
-        expected = f"{fewest} to {most}" if most is not None else f"at least {fewest}"
-        expected = f"{fewest}" if most == fewest else expected
-        got = f"{len(names)} ({', '.join(sorted(names))})" if names else "none"
-        plural = "s" if expected.split()[-1] != "1" else ""
-        raise ConfigError(f"{method.name} takes {expected} source{plural} in a slice, got {got}", where=where)
+    if problem := miscounted(method.name, (fewest, most), "source", sorted(names), " in a slice"):
+        raise ConfigError(problem, where=where)
 
 
 def _tensors(frame: Frame, layers: list[_Layer]) -> dict[str, Laid]:

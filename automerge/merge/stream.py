@@ -18,16 +18,17 @@ from automerge.merge.check import OUTPUT_DTYPES, check_recipe, merge_values, sou
 from automerge.merge.checksum import ModelSum, TensorSum
 from automerge.merge.frame import Frame
 from automerge.merge.kernels import choose, reference
-from automerge.merge.kernels.job import Job, Kernel, Operand, whole
+from automerge.merge.kernels.job import Job, Kernel, whole
 from automerge.merge.layout import group_of
 from automerge.merge.loans import Loan, Pool, room
 from automerge.merge.masks import MaskStream
 from automerge.merge.models import Models
-from automerge.merge.plan import Plan, Term
+from automerge.merge.plan import Elementwise, Plan, Term
 from automerge.merge.registry import Method, get_method
 from automerge.merge.share import Key, Share, part, shared_job
 from automerge.merge.sources.source import CPU, Source
-from automerge.merge.view import Elementwise, SourceView, View
+from automerge.merge.values import Operand
+from automerge.merge.view import SourceView, View
 from automerge.recipe import Group, Recipe
 from automerge.records import to_json
 

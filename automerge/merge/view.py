@@ -1,7 +1,6 @@
 """One tensor as a method sees it while it plans: shape, parameters, and every model's values to measure.
 
-It knows no method, file or kernel. What is measured of a whole tensor is in measure/; its reductions and orders read
-`Values`, whose bytes are the same on every device.
+It knows no method, file or kernel. What is measured of a whole tensor is in measure/.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,43 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from automerge.merge.kernels.job import Operand
 from automerge.merge.masks import MaskStream
-from automerge.merge.plan import Plan
+from automerge.merge.plan import Elementwise, Plan
 from automerge.merge.sources.source import CPU
+from automerge.merge.values import Operand, Values
 from automerge.recipe import Setting
 
-# fp32 [stop − start]: the merged values of the flat elements start … stop − 1, for what no Plan can say
-Elementwise = Callable[[int, int], Tensor]
 Work = Plan | Elementwise
-
-
-@dataclass(frozen=True)
-class Values:
-    """One model's values of the tensor, flat, as fp32. `base` is θ as it is stored, [n].
-
-    `what` says whether they are the weights x or the delta x − θ; `operand` None stands for the base itself.
-    """
-
-    what: Literal["weights", "delta"]
-    base: Tensor
-    operand: Operand | None = None
-    key: tuple[str, ...] | None = None  # names the content, for what is kept from one merge to the next
-
-    @property
-    def n(self) -> int:
-        """The number of elements."""
-        return self.base.numel()
-
-    def read(self, start: int, stop: int) -> Tensor:
-        """fp32 [stop − start], a new tensor."""
-        base = self.base[start:stop].to(torch.float32, copy=True)
-        if self.operand is None:
-            return base if self.what == "weights" else base.zero_()
-        values = self.operand.values[start:stop].to(torch.float32, copy=True)
-        if self.operand.is_delta:
-            return values if self.what == "delta" else values.add_(base)
-        return values.sub_(base) if self.what == "delta" else values
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class SearchSpace:
         self.models = models
         self.methods: dict[str, Method] = {name: get_method(name) for name in config.methods}
         for method in self.methods.values():
-            check_arity(method, len(config.sources))
+            check_arity(method, list(config.sources))
         self.options = _options(config, list(self.methods.values()))
         self.axes = tuple(_axes(config, list(self.methods.values()), models.n_layers))
         self.distributions: dict[str, FloatDistribution | CategoricalDistribution] = {

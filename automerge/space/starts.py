@@ -23,8 +23,7 @@ def starts(space: SearchSpace, movement: Movement) -> dict[str, dict[str, float 
     for method in space.methods.values():  # each is tried once, or a sampler may never look at it
         ending = f"_{method.name}" if len(space.methods) > 1 else ""
         found[f"balanced{ending}"] = _point(space, movement, 0.0, method.name)
-        drops = any(parameter.name == "drop" for parameter in method.parameters)
-        if drops and any(axis.parameter == "drop" and axis.bounds.range for axis in space.axes):
+        if method.random and any(axis.parameter == "drop" and axis.bounds.range for axis in space.axes):
             found[f"balanced_dare{ending}"] = _point(space, movement, DROPPED, method.name)
     return found
 

@@ -77,7 +77,7 @@ def estimate(plan: Plan, budget: int) -> Estimate:
         half: merge_seconds + sum(_seconds(skill, half, weights, speed, plan) for skill in plan.skills.values())
         for half in ("search", "held_out")
     }
-    drawn = plan.config.verdict.seeds if any("drop" in group.values for group in recipe.groups) else 1
+    drawn = plan.config.verdict.seeds if any(method.random for method in plan.space.methods.values()) else 1
     finals = plan.config.verdict.candidates * drawn + len(baselines(plan.space))
     total = budget * half_seconds["search"] + finals * half_seconds["held_out"]
     gates = [gate_needs(gate, plan.skills[gate.skill]) for gate in plan.config.gates]

@@ -9,6 +9,7 @@ import optuna
 
 from automerge.gate.statistics import Scores
 from automerge.gate.verdict import Verdict, judge
+from automerge.merge.registry import get_method
 from automerge.recipe import Recipe, Value, parse_recipe, with_router
 from automerge.records import from_json
 from automerge.space.baselines import Baseline
@@ -100,8 +101,9 @@ def _recipe(row: Row) -> Recipe:
 
 
 def _other_seeds(label: str, recipe: Recipe, seeds: int) -> "list[_Proof]":
-    """The same merge with the next mask seeds, so many in all with its own; none where nothing is dropped."""
-    if not any(_drops(group.values.get("drop", 0.0)) for group in recipe.groups):
+    """The same merge with the next mask seeds, so many in all with its own; none where nothing is dropped at random."""
+    random = get_method(recipe.method).random
+    if not random or not any(_drops(group.values.get("drop", 0.0)) for group in recipe.groups):
         return []
     return [
         _Proof(f"{label}, mask seed {seed}", replace(recipe, seed=seed), None)

@@ -1,7 +1,6 @@
 """A study's folder on disk: what lies where, and the lock that keeps a second driver out."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from automerge.config import SearchConfig
 from automerge.errors import StudyBusy, StudyError
+from automerge.files import write_whole
 from automerge.merge.sparse.rows import ROWS
 from automerge.recipe import ModelRef
 from automerge.study.made_with import made_with
@@ -118,10 +118,7 @@ def held(path: Path, where: str) -> Iterator[None]:
 
 def write_atomically(path: Path, text: str) -> None:
     """The file as a whole or, if the process dies, as it was. Raises StudyError where it cannot be written."""
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise StudyError(f"cannot be written: {error.strerror}", where=str(path)) from error

@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 from safetensors.torch import save_file
 
+from automerge.files import cache_folder
 from automerge.zoo import items
 from automerge.zoo.items import SKILLS, Text
 
@@ -72,12 +72,6 @@ class Settings:
         return digest.hexdigest()[:16]
 
 
-def default_cache() -> Path:
-    """$AUTOMERGE_CACHE if set, else the user's cache folder of this system."""
-    chosen = os.environ.get("AUTOMERGE_CACHE")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("automerge")
-
-
 def prepare(cache: Path | None = None, progress: Progress | None = None, settings: Settings | None = None) -> Path:
     """The folder with base/ math/ coding/ writing/ and data/<skill>.jsonl, trained first if the cache lacks it.
 
@@ -85,7 +79,7 @@ def prepare(cache: Path | None = None, progress: Progress | None = None, setting
     every few steps.
     """
     settings = settings or Settings()
-    final = (cache or default_cache()) / "zoo" / settings.key()
+    final = (cache or cache_folder()) / "zoo" / settings.key()
     if final.is_dir():
         return final
     part = final.with_name(f"{final.name}.part-{os.getpid()}")

@@ -56,6 +56,11 @@ def test_sources_are_named_after_their_models_not_their_revisions() -> None:
     assert list(short_names(["a/x@v1", "b/x@v2"])) == ["x-1", "x-2"]
 
 
+def test_where_it_cannot_write_it_says_so(cli_models: Path, automerge, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done: Done = automerge("init", cli_models / "base", cli_models / "math", "-o", tmp_path / "none" / "x.yaml")
+    assert done.code == 1 and "cannot be written: No such file or directory" in done.message and "-o" in done.message
+
+
 def test_a_model_of_another_shape_is_refused_by_name(cli_models: Path, automerge, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     tiny_llama(tmp_path / "other", seed=9, hidden=48)
     done: Done = automerge(

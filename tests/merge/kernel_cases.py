@@ -10,10 +10,11 @@ from torch import Tensor
 
 from automerge.merge.checksum import TensorSum
 from automerge.merge.kernels import reference
-from automerge.merge.kernels.job import Job, Kernel, Operand, Segment, whole
+from automerge.merge.kernels.job import Job, Kernel, Segment, whole
 from automerge.merge.masks import MaskStream
 from automerge.merge.plan import Band, Drop, Mask, Plan, Ranked, Term
 from automerge.merge.steps import fp32
+from automerge.merge.values import Operand
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MASKS = ("none", "drop", "band", "ranked")
@@ -182,3 +183,31 @@ def _segments(case: Case) -> tuple[Segment, ...]:
     odd = int(case.out == torch.float32 and case.skewed)
     borders = [0, *(min(max(2 * cut - odd, 0), case.n) for cut in case.cuts), case.n]
     return tuple(Segment(start, case.flat + start, stop - start) for start, stop in pairwise(borders))
+
+
+def shard(job: Job, shape: tuple[int, ...], dim: int, start: int, stop: int, total: TensorSum) -> Job:
+    """The part of a whole tensor's job that computes [start, stop) along `dim`, with buffers of its own.
+
+    The shards' `total`s, added up, are the tensor's.
+    """
+
+    def cut(flat: Tensor) -> Tensor:
+        return flat.view(shape).narrow(dim, start, stop - start).contiguous().view(-1)
+
+    terms = tuple(
+        replace(term, mask=replace(term.mask, ranks=cut(term.mask.ranks))) if isinstance(term.mask, Ranked) else term
+        for term in job.plan.terms
+    )
+    inner = torch.Size(shape[dim + 1 :]).numel()
+    outer = torch.Size(shape[:dim]).numel()
+    run, stride = (stop - start) * inner, shape[dim] * inner
+    segments = tuple(Segment(row * run, row * stride + start * inner, run) for row in range(outer) if run)
+    return Job(
+        name=job.name,
+        plan=replace(job.plan, terms=terms),
+        base=cut(job.base),
+        operands=tuple(replace(operand, values=cut(operand.values)) for operand in job.operands),
+        out=torch.empty(run * outer, dtype=job.out.dtype, device=job.out.device),
+        segments=segments,
+        total=total,
+    )

@@ -11,11 +11,13 @@ import torch
 
 from automerge.merge.kernels import cpu, cpu_measure
 from automerge.merge.kernels.cpu_fused import fused
+from automerge.merge.kernels.cpu_lowrank_loop import fill_rows
 from automerge.merge.kernels.cpu_measure_loop import measure_blocks
 from automerge.merge.kernels.cpu_steps import run_chunks
 from automerge.merge.kernels.cpu_table import tables
 from automerge.merge.plan import Plan
-from automerge.merge.view import Values
+from automerge.merge.sources.lowrank import LowRank
+from automerge.merge.values import Values
 from tests.merge.kernel_cases import Case, Source, job_of
 
 BF16 = torch.bfloat16
@@ -36,6 +38,8 @@ def main(folder: Path) -> None:
     write(folder / "general", run_chunks)
     cpu_measure.sums_of_blocks(cpu_measure.DOT, Values("weights", torch.ones(10)))
     write(folder / "sums", measure_blocks)
+    LowRank(lambda: (torch.ones(5, 70), torch.ones(5, 30)), 0.5, (70, 30)).whole()
+    write(folder / "low_rank", fill_rows)
 
 
 def write(path: Path, compiled: Any) -> None:

@@ -46,7 +46,7 @@ def test_pieces_in_any_order_from_anywhere(bits: list[int], cuts: list[int], ran
     parts = [TensorSum("t", torch.float32, tuple(tensor.shape)) for _ in range(2)]
     for number, (start, stop) in enumerate(pieces):
         parts[number % 2].add(tensor[start:stop], start)
-    parts[0].merge(parts[1])
+    parts[0].add_sums(parts[1].a, parts[1].b)
     assert parts[0].hexdigest() == tensor_sum("t", tensor).hexdigest()
 
 

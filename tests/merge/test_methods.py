@@ -6,8 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automerge.merge.kernels.job import Operand
+from automerge.merge import get_method, method_names
 from automerge.merge.masks import drop_level
+from automerge.merge.stack import reads_base
+from automerge.merge.values import Operand
 from automerge.merge.view import View
 from tests.merge import reference
 from tests.merge.views import make_view, run
@@ -100,3 +102,19 @@ def test_ties_by_hand() -> None:
     assert one([2.0], [-0.5], "ties") == [2.0]  # −1 elected; −1 / −0.5
     assert one([2.0, 4.0], [3.0, 1.0], "dare_ties") == [2.5]
     assert one([2.0, 4.0], [3.0, 1.0], "linear") == [2.5]
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_what_a_method_declares_of_base_and_chance(method: str) -> None:
+    declared = get_method(method)
+    random = torch.Generator().manual_seed(1)
+    base, other, *rest = (torch.randn(8, 16, generator=random) for _ in range(4))
+    sources = dict(zip("ab", rest[: declared.sources[1] or 2], strict=False))
+    values = {"drop": 0.5} if any(parameter.name == "drop" for parameter in declared.parameters) else {}
+
+    def merged(theta: torch.Tensor, seed: int) -> torch.Tensor:
+        return run(method, make_view(theta, sources, values, seed=seed))
+
+    assert torch.equal(merged(base, 0), merged(base, 1)) is not declared.random
+    if method != "slerp":  # of two sources, as here, it takes no base
+        assert torch.equal(merged(base, 0), merged(other, 0)) is not reads_base(declared, {})

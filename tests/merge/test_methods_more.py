@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from automerge.errors import ConfigError, MergeError
-from automerge.merge.kernels.job import Operand
 from automerge.merge.masks import MaskStream
 from automerge.merge.measure import elementary
 from automerge.merge.measure.lines import columns, rows
 from automerge.merge.measure.norms import NORMS, masked_norm, ranked_norm, smallest_size
 from automerge.merge.plan import Band, Drop, Plan
 from automerge.merge.registry import get_method, method_names
-from automerge.merge.view import Values, View
+from automerge.merge.values import Operand, Values
+from automerge.merge.view import View
 from tests.merge import reference
 from tests.merge.views import complete, make_view, run
 

@@ -27,7 +27,7 @@ def by_ranks(recipe: Recipe, models: Models, ranks: int) -> tuple[list[dict[str,
     for totals in zip(*(totals for _, totals in done), strict=True):
         first = totals[0]
         for other in totals[1:]:
-            first.merge(other)
+            first.add_sums(other.a, other.b)
         sums.add(first)
     return [found for found, _ in done], sums.hexdigest()
 

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from automerge.errors import SourceError
+from automerge.files import cache_folder
 from automerge.merge import open_models
 from automerge.merge.sources import digest as digest_module
 from automerge.merge.sources.checkpoint import Checkpoint
-from automerge.merge.sources.digest import cache_folder, digest
+from automerge.merge.sources.digest import digest
 from tests.merge.helpers import edit_json, merged, recipe_of, write_model
 from tests.tiny import CHAT_TEMPLATE, fine_tune_of, lora_of, tiny_llama, tiny_tokenizer
 

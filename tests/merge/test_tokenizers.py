@@ -188,7 +188,7 @@ def test_embeddings_that_are_not_certain(base: Path, more: Path, tmp_path: Path)
     re-indexed one is refused."""
     for extra, message in (
         ({"model.other.wte.weight": torch.ones(45, 4)}, "its input embedding is not known"),
-        ({"model.per_layer.weight": torch.ones(45, 4)}, "model.per_layer.weight .45, 4. may have a row a token"),
+        ({"model.per_layer.weight": torch.ones(45, 4)}, "model.per_layer.weight .45, 4. may have one row per token"),
         (None, "its input embedding is not known"),
     ):
         folders = [Path(shutil.copytree(base, tmp_path / f"{name}{len(message)}{extra is None}")) for name in "ab"]

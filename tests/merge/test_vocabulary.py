@@ -10,7 +10,7 @@ from automerge.errors import SourceError
 from automerge.merge import Merge, Models, open_models
 from automerge.merge.kernels import reference
 from automerge.merge.vocabulary import merged as merged_vocabulary
-from automerge.merge.vocabulary.reindex import halved
+from automerge.merge.vocabulary.reindex import pairwise_sum
 from automerge.recipe import TokenRule, parse_recipe
 from tests.merge.helpers import merged, recipe_of
 from tests.merge.speakers import (
@@ -174,7 +174,9 @@ def test_padding_beyond_every_model(tmp_path: Path) -> None:
     out = sum_of(models, pad_to_multiple_of=32)
     table = load_file(base / WEIGHTS)[EMBED]
     assert len(out[EMBED]) == len(out[HEAD]) == 64
-    means = [(halved(own[:n].double()) / n).float() for own in (table, load_file(tmp_path / "x" / WEIGHTS)[EMBED])]
+    means = [
+        (pairwise_sum(own[:n].double()) / n).float() for own in (table, load_file(tmp_path / "x" / WEIGHTS)[EMBED])
+    ]
     assert torch.allclose(means[0], table[:n].mean(0), atol=1e-6)
     assert torch.equal(out[EMBED][n], table[n])
     assert all(torch.equal(out[EMBED][row], expected(*means)) for row in range(n + 1, 64))
@@ -190,9 +192,9 @@ def test_the_mean_of_an_adapter_and_of_bfloat16(tmp_path: Path) -> None:
     stored = frame.base.stored(EMBED)
     assert stored is not None and stored.dtype == torch.float32
     own, delta = load_file(base / WEIGHTS)[EMBED].double(), models.sources["adapter"].whole_delta(EMBED)
-    assert torch.equal(stored[n], (halved(own) / n).float())
+    assert torch.equal(stored[n], (pairwise_sum(own) / n).float())
     found = frame.sources["adapter"].whole_delta(EMBED)
-    assert torch.equal(found[:n], delta) and torch.equal(found[n], (halved(delta.double()) / n).float())
+    assert torch.equal(found[:n], delta) and torch.equal(found[n], (pairwise_sum(delta.double()) / n).float())
 
 
 def test_a_rule_for_a_token(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from automerge.merge.checksum import TensorSum
 from automerge.merge.kernels import reference
-from automerge.merge.kernels.job import Job, Operand, whole
+from automerge.merge.kernels.job import Job, whole
 from automerge.merge.masks import MaskStream
 from automerge.merge.plan import Plan
 from automerge.merge.registry import get_method
+from automerge.merge.values import Operand
 from automerge.merge.view import SourceView, View
 
 Array = Tensor | np.ndarray | Sequence[Any]

@@ -82,6 +82,11 @@ def test_what_does_not_vary_is_not_started(folder: Path) -> None:
     assert set(starts(plain, movement(plain.models))) == {"balanced"}
 
 
+def test_only_what_drops_at_random_is_started_with_drops(folder: Path) -> None:
+    trimmed = space_of(folder, method="magnitude_linear")  # its drop is a share, of the smallest
+    assert set(starts(trimmed, movement(trimmed.models))) == {"balanced"}
+
+
 def test_a_last_digit_changes_nothing(folder: Path) -> None:
     space = space_of(folder)
     found = movement(space.models)

@@ -130,6 +130,40 @@ def test_attacks_on_the_reader(
     assert len(str(raised.value)) < 1000
 
 
+ENDLESS = r"((\w|\w\w|\w\w\w|\.)+)+[^\w.]"  # in `re`, years; `regex` too sees no way round it
+DEEPLY = "((a{99}){99}){99}"
+EXPRESSIONS = [
+    *[(option, ENDLESS, "takes longer than 1 s") for option in ("target_modules", "exclude_modules")],
+    *[(option, {ENDLESS: 4}, "takes longer than 1 s") for option in ("rank_pattern", "alpha_pattern")],
+    ("layers_pattern", [ENDLESS], "takes longer than 1 s"),
+    ("target_modules", DEEPLY, "repeats too often"),
+    ("rank_pattern", {"(?x)(a{1 000}){1 000}": 4}, "repeats too often"),
+    ("layers_pattern", "h{9999999999}", "repeats too often"),
+    ("layers_pattern", "(", "is no regular expression"),
+    ("rank_pattern", {"(?i)q_proj": 4}, "is no regular expression"),  # not behind what PEFT sets before it
+    ("target_modules", "(" * 2000 + ")" * 2000, "is no regular expression"),
+    ("exclude_modules", "a" * 200_000, "expected at most 100000 characters, got 200000"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "message"), EXPRESSIONS)
+def test_expressions_of_an_adapter_hang_nothing(
+    base: Path, tmp_path: Path, option: str, value: object, message: str
+) -> None:
+    adapter = lora_of(base, tmp_path / "source", 1)
+    layers = {"layers_to_transform": [0]} if option == "layers_pattern" else {}
+    edit_json(adapter / "adapter_config.json", **{option: value}, **layers)
+    with pytest.raises(SourceError, match=rf"{option}: .*{message}"):
+        open_models(str(base), {"source": str(adapter)})
+
+
+@pytest.mark.parametrize("targets", [r".*(?:proj|\d{1,2})", "(?i)MODEL.*PROJ", r".*_proj"])
+def test_an_expression_means_what_it_does_to_peft(base: Path, tmp_path: Path, targets: str) -> None:
+    adapter = lora_of(base, tmp_path / "source", 1)
+    edit_json(adapter / "adapter_config.json", target_modules=targets)
+    merge(base, str(adapter))
+
+
 def test_a_download_is_read_and_may_not_link_elsewhere(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from automerge.errors import MergeError
-from automerge.merge.kernels.job import Job, Operand
+from automerge.merge.kernels.job import Job
 from automerge.merge.plan import Ranked, Term
+from automerge.merge.values import Operand
 
 NUMBERS = (torch.float32, torch.bfloat16, torch.float16)
 

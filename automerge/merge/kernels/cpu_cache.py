@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numba
 from numba.core import config
 
+from automerge.files import cache_folder
 from automerge.merge.kernels.cpu_table import LANES
-from automerge.merge.sources.digest import cache_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

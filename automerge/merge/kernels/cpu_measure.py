@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from automerge.merge.kernels.cpu import share_out
-from automerge.merge.kernels.cpu_table import BAND, DROP, FORMATS, KEEP, RANKED
+from automerge.merge.kernels.cpu_table import BAND, DROP, FORMATS, KEEP, RANKED, mask_keys
 from automerge.merge.masks import BLOCK as KEYED
 from automerge.merge.plan import Band, Drop, Mask, Ranked
-from automerge.merge.view import Values
+from automerge.merge.values import Values
 
-BLOCK = 4096  # elements; reductions.py's
+BLOCK = 4096  # elements
 RUN = 256  # blocks a thread takes at once: about a quarter of a millisecond, several times what it costs to start one
 
 DOT, SIZES, SQUARES, LARGEST = 0, 1, 2, 3  # of a block: Σ a·b, Σ|a|, Σ a², max|a|
@@ -72,10 +72,7 @@ def _mask(mask: Mask | None, n: int) -> tuple[Array, Array, Array]:
     level = mask.level << 16 if isinstance(mask, Drop) else 0
     ranks, levels = (mask.ranks.data_ptr(), mask.levels.data_ptr()) if isinstance(mask, Ranked) else (0, 0)
     band = (mask.low, mask.high) if isinstance(mask, Band) else (0.0, 0.0)
-    keys = []
-    for block in range(-(-n // KEYED)) if isinstance(mask, Drop | Ranked) else ():
-        k0, k1 = mask.stream.keys(block)  # type: ignore[union-attr]
-        keys.append((k0 ^ (k0 >> 16), k1 ^ (k1 >> 15)))
+    keys = [mask_keys(mask, block) for block in range(-(-n // KEYED))] if isinstance(mask, Drop | Ranked) else []
     words = np.array(keys, np.uint32).reshape(-1, 2)
     return np.array([kind, level, ranks, levels], np.int64), np.array(band, np.float32), words
 

@@ -168,7 +168,7 @@ def plain(values: Any) -> Any:
 
 @inline
 def _sizes(base: Any, operand: Any, even: Any, odd: Any) -> None:
-    """The first halving of |a| without buffers, for a whole block of what `_plain` lets through."""
+    """The first halving of |a| without buffers, for a whole block of what `plain` lets through."""
     for p in range(HALF // 2):
         x, y, theta, eta = load(operand, p), load(operand, p + HALF // 2), load(base, p), load(base, p + HALF // 2)
         even[p] = np.float64(_low_size(x, theta)) + np.float64(_low_size(y, eta))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from automerge.merge.kernels.cpu import share_out
 from automerge.merge.kernels.cpu_measure import BLOCK, described
-from automerge.merge.view import Values
+from automerge.merge.values import Values
 
 RUN = 256  # blocks a thread counts at once, at least
 ROWS = 1 << 17  # elements a thread ranks at once, about

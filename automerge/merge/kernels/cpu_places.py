@@ -32,7 +32,7 @@ def enter_sums(sums: Any, merged: Any) -> Any:
     whole = add(whole, t)
     upper = add(upper, right_signed(t, fill(S16)))
     return (
-        add(key, fill(np.uint32(LANES * int(STEP) & 0xFFFFFFFF))),
+        add(key, fill(STRIDE)),
         whole,
         add(wholes, whole),
         upper,

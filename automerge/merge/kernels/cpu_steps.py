@@ -8,11 +8,8 @@ computed as zeros and never stored. The maths is plan.py's, operation for operat
 import numpy as np
 
 from automerge.merge.kernels.cpu_cache import compiled
-from automerge.merge.kernels.cpu_table import AGREED, BAND, DIVIDED, DROP, ELECT, FLOOR, RANKED
+from automerge.merge.kernels.cpu_table import AGREED, BAND, BF16, DIVIDED, DROP, ELECT, F16, F32, FLOOR, RANKED
 from automerge.merge.kernels.cpu_words import (
-    BF16,
-    F16,
-    F32,
     HIGH,
     LOW,
     MAGNITUDE,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from automerge.errors import MergeError
+from automerge.merge.checksum import cuts_pair, pair_cut
 from automerge.merge.kernels.buffers import check_buffers
 from automerge.merge.kernels.job import Job
 from automerge.merge.masks import BLOCK
@@ -26,7 +26,7 @@ LANES = 16 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 
 PAIRS = 256  # words in a block of the fast path: what is drawn for it stays in the first-level cache
 LEAST_PLAIN = 2.0**-15  # a factor that takes no difference of 16-bit numbers to 0
 
-F32, BF16, F16 = 0, 1, 2  # number formats, as in cpu_words
+F32, BF16, F16 = 0, 1, 2  # number formats
 FORMATS = {torch.float32: F32, torch.bfloat16: BF16, torch.float16: F16}
 
 KEEP, DROP, FLOOR, BAND, RANKED = 0, 1, 2, 3, 4  # masks: none, Drop, Band without and with an upper bound, Ranked
@@ -113,7 +113,7 @@ def _described(jobs: Sequence[Job], segments: Array) -> tuple[dict[str, Array], 
             terms.append((values.data_ptr(), FORMATS[values.dtype], operand.is_delta, kind, level, *ranked))
             factors.append((term.factor, term.weight, low, high))
         for block in range(blocks + 1):
-            keys.extend(_keys(term.mask, block) for term in plan.terms)
+            keys.extend(mask_keys(term.mask, block) for term in plan.terms)
         shapes.append(_shape(plan, finish, formats, {row[1:4] for row in terms[first:]}))
     plans = [job.plan for job in jobs]
     addresses, kinds, deltas, masks, levels, *ranks = _columns(terms, 8, np.int64)
@@ -140,7 +140,7 @@ def _described(jobs: Sequence[Job], segments: Array) -> tuple[dict[str, Array], 
     return arrays, shapes
 
 
-def _keys(mask: Mask | None, block: int) -> tuple[int, int]:
+def mask_keys(mask: Mask | None, block: int) -> tuple[int, int]:
     """See Tables.key and Tables.middle; 0 for a mask that draws nothing."""
     if not isinstance(mask, (Drop, Ranked)):
         return 0, 0
@@ -197,11 +197,10 @@ def _segments(jobs: Sequence[Job]) -> Array:
     narrow = np.array([job.out.element_size() == 2 for job in jobs], np.bool_)
     sizes = np.array([math.prod(job.total.shape) for job in jobs], np.int64)
     owner, flat, end = segments[:, 0], segments[:, 2], segments[:, 2] + segments[:, 3]
-    cut = narrow[owner] & ((flat % 2 == 1) | ((end % 2 == 1) & (end != sizes[owner])))
+    cut = narrow[owner] & cuts_pair(flat, end, sizes[owner])
     if cut.any():
         at = int(np.argmax(cut))
-        message = f"elements {flat[at]} to {end[at]} begin or end inside a pair of 16-bit elements"
-        raise MergeError(message, where=jobs[owner[at]].name, hint="Cut the tensor at even elements.")
+        raise pair_cut(jobs[owner[at]].name, flat[at], end[at])
     return segments
 
 

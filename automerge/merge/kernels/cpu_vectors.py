@@ -14,8 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import models, register_model
 
-from automerge.merge.kernels.cpu_table import LANES
-from automerge.merge.kernels.cpu_words import F16, FIRST, HIGH, LOW, S15, S16, SECOND, inline, instruction
+from automerge.merge.kernels.cpu_table import F16, LANES
+from automerge.merge.kernels.cpu_words import FIRST, HIGH, LOW, S15, S16, SECOND, inline, instruction
 
 _I1, _I8, _I16, _I32, _I64 = map(ir.IntType, (1, 8, 16, 32, 64))
 _FLOAT = ir.FloatType()

@@ -1,7 +1,7 @@
 """32-bit words in compiled code: arithmetic that stays in 32 bits, raw memory, number formats, the hash, the checksum.
 
 numba widens int32 arithmetic to 64 bits, which would halve the speed of every vector loop; these intrinsics are single
-LLVM instructions on 32 bits. Addresses are int64, indices count items. It knows no plan and no job. Import it late.
+LLVM instructions on 32 bits. Addresses are int64, indices count items. It knows no job. Import it late.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from numba import types
 
 from automerge.merge import hash32
 from automerge.merge.checksum import GOLDEN
-
-F32, BF16, F16 = 0, 1, 2  # number formats
+from automerge.merge.kernels.cpu_table import F16
+from automerge.merge.plan import SMALLEST_DIVISOR
 
 _U = np.uint32
 ZERO, ONE, S15, S16 = _U(0), _U(1), _U(15), _U(16)
@@ -24,7 +24,7 @@ LOW, HIGH, SIGN, MAGNITUDE = _U(0xFFFF), _U(0xFFFF0000), _U(0x80000000), _U(0x7F
 EVERY = _U(0xFFFFFFFF)
 FIRST, SECOND, STEP = _U(hash32.FIRST_FACTOR), _U(hash32.SECOND_FACTOR), _U(GOLDEN)
 NAUGHT = np.float32(0.0)
-TINY = np.float32(1e-8)
+TINY = np.float32(SMALLEST_DIVISOR)
 UNIT = np.float32(1.0)
 
 inline: Callable[[Callable[..., Any]], Any] = numba.njit(forceinline=True, error_model="numpy")

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from automerge.errors import MergeError
+from automerge.merge.checksum import cuts_pair, pair_cut
 from automerge.merge.kernels.buffers import check_buffers
 from automerge.merge.kernels.cuda_kind import FULL, NARROW, PARTIAL, SEGMENT_COLUMNS, TERM_COLUMNS, Kind, kind_of
 from automerge.merge.kernels.job import Job
@@ -116,11 +116,9 @@ def _pieces(job: Job) -> Pieces:
 
 def _check_pairs(job: Job, pieces: Pieces) -> None:
     """As TensorSum.add does: a pair of 16-bit elements is one word of the checksum."""
-    ends = pieces[:, 1] + pieces[:, 2]
-    elements = torch.Size(job.total.shape).numel()
-    for _, flat, length in pieces[(pieces[:, 1] % 2 != 0) | ((ends % 2 != 0) & (ends != elements))]:
-        message = f"elements {flat} to {flat + length} begin or end inside a pair of 16-bit elements"
-        raise MergeError(message, where=job.name, hint="Use segments that begin and end at even elements.")
+    cut = cuts_pair(pieces[:, 1], pieces[:, 1] + pieces[:, 2], torch.Size(job.total.shape).numel())
+    for _, flat, length in pieces[cut]:
+        raise pair_cut(job.name, flat, flat + length)
 
 
 def _split(pieces: Pieces, addresses: list[int], pairs: int) -> Iterator[tuple[int, Pieces]]:

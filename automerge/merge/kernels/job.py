@@ -5,23 +5,14 @@ segments say which of the tensor's flat elements its buffers hold, for masks and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from automerge.errors import MergeError
 from automerge.merge.checksum import TensorSum
-from automerge.merge.plan import Plan, Ranked
-
-
-@dataclass(frozen=True)
-class Operand:
-    """A source's values of the job's elements: its weights in their stored dtype, or, with `is_delta`, δ in fp32."""
-
-    values: Tensor
-    is_delta: bool = False
+from automerge.merge.plan import Plan
+from automerge.merge.values import Operand
 
 
 @dataclass(frozen=True)
@@ -60,39 +51,3 @@ class Kernel(Protocol):
 def whole(n: int) -> tuple[Segment, ...]:
     """The segments of a job that covers a tensor of n elements."""
     return (Segment(0, 0, n),)
-
-
-def shard(job: Job, shape: tuple[int, ...], dim: int, start: int, stop: int, total: TensorSum) -> Job:
-    """The part of a whole tensor's job that computes [start, stop) along `dim`, with buffers of its own.
-
-    The shards' `total`s, merged, are the tensor's. Raises MergeError where 16-bit elements are cut inside a pair
-    (a slice must begin and end at even flat elements, or at the tensor's end).
-    """
-
-    def cut(flat: Tensor) -> Tensor:
-        return flat.view(shape).narrow(dim, start, stop - start).contiguous().view(-1)
-
-    terms = tuple(
-        replace(term, mask=replace(term.mask, ranks=cut(term.mask.ranks))) if isinstance(term.mask, Ranked) else term
-        for term in job.plan.terms
-    )
-    inner = torch.Size(shape[dim + 1 :]).numel()
-    outer = torch.Size(shape[:dim]).numel()
-    run, stride = (stop - start) * inner, shape[dim] * inner
-    segments = tuple(Segment(row * run, row * stride + start * inner, run) for row in range(outer) if run)
-    elements = torch.Size(shape).numel()
-    if job.out.element_size() == 2:
-        for segment in segments:
-            end = segment.flat + segment.length
-            if segment.flat % 2 or (end % 2 and end != elements):
-                hint = "Gather the tensor, or slice it where rows are even."
-                raise MergeError(f"dimension {dim} cannot be cut at {start} and {stop}", where=job.name, hint=hint)
-    return Job(
-        name=job.name,
-        plan=replace(job.plan, terms=terms),
-        base=cut(job.base),
-        operands=tuple(replace(operand, values=cut(operand.values)) for operand in job.operands),
-        out=torch.empty(run * outer, dtype=job.out.dtype, device=job.out.device),
-        segments=segments,
-        total=total,
-    )

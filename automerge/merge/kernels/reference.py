@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from automerge.merge.checksum import TensorSum
-from automerge.merge.kernels.job import Job, Operand, Segment
-from automerge.merge.plan import Band, Drop, Plan, Ranked, Term
+from automerge.merge.kernels.job import Job, Segment
+from automerge.merge.plan import Band, Drop, Elementwise, Plan, Ranked, Term
 from automerge.merge.steps import add_to_base, combine, divide_, fp32, total
-from automerge.merge.view import Elementwise
+from automerge.merge.values import Operand
 
 # Elements a run: its fp32 buffers stay in the cache. From 2^15 elements on torch would split every operation among
 # threads, and their barriers made merges six times slower where another process wanted a core. Even, as pairs are.

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from automerge.merge.measure.reductions import dot, total
-from automerge.merge.view import Values, View
+from automerge.merge.values import Values
+from automerge.merge.view import View
 
 Matrix = list[list[float]]
 

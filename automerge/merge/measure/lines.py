@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from automerge.merge.view import Values
+from automerge.merge.values import Values
 
 RUN = 1 << 16
 

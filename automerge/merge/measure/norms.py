@@ -12,7 +12,7 @@ from automerge.errors import ConfigError
 from automerge.merge.kernels.cpu_measure import LARGEST, SIZES, SQUARES, measurable, readable, sums_of_blocks
 from automerge.merge.measure.reductions import RUN, total
 from automerge.merge.plan import Band, Drop, Mask
-from automerge.merge.view import Values
+from automerge.merge.values import Values
 
 NORMS = ("l1", "l2", "linf")
 _COMPILED = {"l1": SIZES, "l2": SQUARES, "linf": LARGEST}

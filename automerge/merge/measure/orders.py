@@ -13,7 +13,7 @@ from torch import Tensor
 from automerge.errors import MergeError
 from automerge.merge.kernels import cpu_order
 from automerge.merge.kernels.cpu_measure import measurable
-from automerge.merge.view import Values
+from automerge.merge.values import Values
 
 RUN = 1 << 20
 MOST_RANKS = 1 << 16

@@ -1,4 +1,4 @@
-"""Sums over a whole tensor that have the same bytes everywhere: dots, L1 and L2 norms, masked ones.
+"""Sums over a whole tensor that have the same bytes everywhere: dots, and whatever has its terms in float64.
 
 float64, in a fixed order: blocks of 4096 neighbours (a last one filled up with 0) are halved and the halves added
 until one number is left, and math.fsum, which is exact up to one rounding, adds the blocks'. A product of two fp32
@@ -11,11 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from automerge.merge.kernels.cpu_measure import DOT, SIZES, measurable, sums_of_blocks
-from automerge.merge.plan import Drop
-from automerge.merge.view import Values
+from automerge.merge.kernels.cpu_measure import BLOCK, DOT, measurable, sums_of_blocks
+from automerge.merge.values import Values
 
-BLOCK = 4096
 RUN = 16 * BLOCK
 
 
@@ -42,22 +40,3 @@ def dot(one: Values, other: Values) -> float:
     if measurable(one, other):
         return math.fsum(sums_of_blocks(DOT, one, other))
     return total(one.n, lambda start, stop: one.read(start, stop).double() * other.read(start, stop).double())
-
-
-def norm(values: Values) -> float:
-    """√ Σ a_i²."""
-    return math.sqrt(dot(values, values))
-
-
-def l1(values: Values, mask: Drop | None = None) -> float:
-    """Σ |a_i|, over the elements that the mask keeps."""
-    if measurable(values):
-        return math.fsum(sums_of_blocks(SIZES, values, mask=mask))
-
-    def terms(start: int, stop: int) -> Tensor:
-        sizes = values.read(start, stop).abs_().double()
-        if mask is not None:
-            sizes.masked_fill_(mask.stream.dropped(mask.level, start, stop - start, sizes.device), 0.0)
-        return sizes
-
-    return total(values.n, terms)

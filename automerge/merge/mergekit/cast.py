@@ -14,6 +14,7 @@ from automerge.config import locate
 from automerge.errors import ConfigError
 from automerge.merge.mergekit.schema import Input, MergekitConfig, ModelName
 from automerge.merge.mergekit.table import Known
+from automerge.merge.registry import miscounted
 from automerge.recipe import UNION
 
 BASE = "base"
@@ -88,14 +89,9 @@ def _base_of(config: MergekitConfig, where: str) -> ModelName | None:
 def _check_number(
     config: MergekitConfig, known: Known, inputs: list[ModelName], base: ModelName | None, where: str
 ) -> None:
-    fewest, most = known.models
-    if not fewest <= len(inputs) <= (most if most is not None else len(inputs)):
-        number = f"{fewest}" if most == fewest else f"{fewest} to {most}" if most is not None else f"at least {fewest}"
-        besides = " besides the base" if base else ""
-        got = f"{len(inputs)} ({', '.join(map(str, inputs))})" if inputs else "none"
-        plural = "s" if number.split()[-1] != "1" else ""
-        message = f"{config.merge_method} takes {number} model{plural}{besides}, got {got}"
-        raise ConfigError(message, where=where)
+    beside = " besides the base" if base else ""
+    if problem := miscounted(config.merge_method, known.models, "model", [str(model) for model in inputs], beside):
+        raise ConfigError(problem, where=where)
 
 
 def _names(models: list[ModelName], *, keep_order: bool) -> dict[ModelName, str]:

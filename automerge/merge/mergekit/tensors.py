@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from automerge.merge.embeddings import HEAD
 from automerge.merge.frame import Frame
 from automerge.merge.models import Models
 from automerge.merge.registry import Method
-from automerge.merge.sources.compat import HEAD
 from automerge.merge.stack import Laid, lay_out
 from automerge.recipe import Setting, Slice
 

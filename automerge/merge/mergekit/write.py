@@ -21,11 +21,10 @@ from automerge.merge.mergekit.emit import Entry, setting_of
 from automerge.merge.mergekit.table import Theirs, known_method, ours
 from automerge.merge.mergekit.tensors import tensors_of
 from automerge.merge.models import Models
+from automerge.merge.registry import get_method
 from automerge.merge.sources.folder import is_adapter
 from automerge.merge.stack import Laid, reads_base
 from automerge.recipe import Recipe, Slice, TokenRule
-
-RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 
 
 def to_mergekit(recipe: Recipe, models: Models) -> str:
@@ -41,7 +40,7 @@ def _head(recipe: Recipe) -> str:
         f"automerge's recipe {recipe.hash[:16]} for mergekit-yaml; recipe.json says the same, exactly.",
         "The maths are fp32 with one rounding at the end, as here with dtype and out_dtype.",
     ]
-    if recipe.method in RANDOM:
+    if get_method(recipe.method).random:
         lines.append("What is dropped is drawn at random: mergekit draws other masks, of the same distribution.")
     return "".join(f"# {line}\n" for line in lines)
 

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from automerge.merge.measure.elementary import Array, exp, log
 from automerge.merge.measure.lines import RUN, halved
+from automerge.merge.plan import Elementwise
 from automerge.merge.registry import Method, register
-from automerge.merge.view import Elementwise, SourceView, Values, View
+from automerge.merge.values import Values
+from automerge.merge.view import SourceView, View
 
 SMALLEST = 1e-8
 

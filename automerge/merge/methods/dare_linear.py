@@ -33,5 +33,6 @@ register(
         options=(DIALECT, NORMALIZE_OFF, RESCALE, RESCALE_NORM),
         plan=plan,
         check=check_rescale_norm,
+        random=True,
     )
 )

@@ -28,5 +28,6 @@ register(
         options=(DIALECT, NORMALIZE_AGREED, RESCALE, RESCALE_NORM),
         plan=plan,
         check=check_rescale_norm,
+        random=True,
     )
 )

@@ -37,5 +37,7 @@ register(
         options=(NORMALIZE_SUM, RESCALE),
         plan=plan,
         check=check_weight_sum,
+        reads_base=False,
+        random=True,
     )
 )

@@ -103,5 +103,6 @@ register(
         options=(DIALECT, NORMALIZE_ON, RESCALE, RESCALE_NORM),
         plan=plan,
         check=check,
+        random=True,
     )
 )

@@ -26,5 +26,6 @@ register(
         options=(DIALECT, NORMALIZE_OFF, RESCALE, RESCALE_NORM),
         plan=plan,
         check=check,
+        random=True,
     )
 )

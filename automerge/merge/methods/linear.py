@@ -26,6 +26,7 @@ register(
         parameters=(WEIGHT,),
         options=(NORMALIZE_SUM,),
         plan=plan,
+        reads_base=False,
         check=check_weight_sum,
     )
 )

@@ -17,10 +17,10 @@ from torch import Tensor
 from automerge.merge.measure.geometry import cosine, gram
 from automerge.merge.measure.lines import rows
 from automerge.merge.methods.parts import FILTER_WISE
-from automerge.merge.plan import Plan, Term
+from automerge.merge.plan import Elementwise, Plan, Term
 from automerge.merge.registry import DIALECT, Method, register
 from automerge.merge.steps import divide_, fp32, total
-from automerge.merge.view import Elementwise, View, Work
+from automerge.merge.view import View, Work
 
 SMALLEST_DENOMINATOR = 1e-6
 SMALLEST_PRODUCT = 1e-6  # of two lengths, in mergekit

@@ -8,9 +8,10 @@ t ÷ is one reciprocal and one product, both rounded to fp32. At t = 0 it is the
 import torch
 from torch import Tensor
 
+from automerge.merge.plan import Elementwise
 from automerge.merge.registry import Method, Parameter, register
 from automerge.merge.steps import fp32
-from automerge.merge.view import Elementwise, View
+from automerge.merge.view import View
 
 T = Parameter("t", "merge", 1e-4, 0.0, 1000.0, "how far the source may be to be taken", (1e-5, 1e-2))
 NEAREST = 1e-6

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from automerge.merge.measure.geometry import cosine, gram
 from automerge.merge.measure.lines import columns, rows
-from automerge.merge.plan import Plan, Term
+from automerge.merge.plan import Elementwise, Plan, Term
 from automerge.merge.registry import WEIGHT, Method, Option, register
 from automerge.merge.steps import fp32
-from automerge.merge.view import Elementwise, Values, View, Work
+from automerge.merge.values import Values
+from automerge.merge.view import View, Work
 
 ON = Option("on", "delta", "what turns: task vectors, or the models' weights", ("delta", "weights"))
 VECTORS = Option("vectors", "tensor", "what one vector is", ("tensor", "rows", "columns"))

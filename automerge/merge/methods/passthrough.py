@@ -6,9 +6,10 @@ With `scale` 1 the bits are the source's own, −0 among them. The base takes no
 
 from torch import Tensor
 
+from automerge.merge.plan import Elementwise
 from automerge.merge.registry import Method, Parameter, register
 from automerge.merge.steps import fp32
-from automerge.merge.view import Elementwise, View
+from automerge.merge.view import View
 
 SCALE = Parameter("scale", "source", 1.0, -1000.0, 1000.0, "factor of the weights", (0.0, 1.5))
 
@@ -31,6 +32,7 @@ register(
         paper="https://github.com/arcee-ai/mergekit",
         parameters=(SCALE,),
         plan=plan,
+        reads_base=False,
         sources=(1, 1),
     )
 )

@@ -8,9 +8,10 @@ Nothing is added where none has. ε is `epsilon`. The sources count alike. merge
 import torch
 from torch import Tensor
 
+from automerge.merge.plan import Elementwise
 from automerge.merge.registry import Method, Parameter, register
 from automerge.merge.steps import fp32
-from automerge.merge.view import Elementwise, View
+from automerge.merge.view import View
 
 EPSILON = Parameter("epsilon", "merge", 1e-5, 0.0, 1000.0, "a delta element counts as changed above this", (1e-6, 1e-3))
 

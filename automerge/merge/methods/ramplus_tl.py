@@ -8,8 +8,9 @@ both counted in this tensor; no element of its own counts as `epsilon`. λ is ta
 import numpy as np
 
 from automerge.merge.methods.ram import EPSILON, changes, shared_or_alone
+from automerge.merge.plan import Elementwise
 from automerge.merge.registry import Method, Parameter, register
-from automerge.merge.view import Elementwise, View
+from automerge.merge.view import View
 
 R = Parameter("r", "merge", 0.1, 0.0, 1000.0, "how much sharing raises a source's own elements", (0.0, 0.5))
 ALPHA = Parameter("alpha", "merge", 0.2, 0.0, 1000.0, "the most sharing that counts", (0.0, 1.0))

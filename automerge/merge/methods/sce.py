@@ -19,9 +19,10 @@ from torch import Tensor
 
 from automerge.merge.measure.reductions import dot
 from automerge.merge.measure.reductions import total as total_of
+from automerge.merge.plan import Elementwise
 from automerge.merge.registry import DIALECT, Method, Parameter, register
 from automerge.merge.steps import fp32, total
-from automerge.merge.view import Elementwise, View
+from automerge.merge.view import View
 
 SELECT_TOPK = Parameter("select_topk", "merge", 1.0, 0.0, 1.0, "share of varying elements merged", (0.1, 1.0))
 SMALLEST = 1e-6  # mergekit's, for the energies' sum and for the divisor
@@ -65,7 +66,7 @@ def _variance(deltas: list[Tensor]) -> Tensor:
 
 
 def _threshold(view: View) -> float:
-    """The variance an element must have; 0 where nothing is selected, infinity where everything is left out."""
+    """The variance an element must have; 0 where everything is selected, infinity where nothing is."""
     share = view.values["select_topk"]
     if share >= 1.0:
         return 0.0

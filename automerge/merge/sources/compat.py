@@ -10,18 +10,14 @@ Names and shapes must be equal, with two exceptions.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from automerge.errors import SourceError
+from automerge.merge.embeddings import HEAD, input_of, is_tied, row_tensors, rows_of
 from automerge.merge.layout import count_layers
 from automerge.merge.sources.checkpoint import Checkpoint
-from automerge.merge.vocabulary.embeddings import HEAD as HEAD
-from automerge.merge.vocabulary.embeddings import POSITIONS as POSITIONS
-from automerge.merge.vocabulary.embeddings import input_of, is_tied, row_tensors, rows_of
-from automerge.merge.vocabulary.tokenizers import has_tokenizer
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -77,21 +73,6 @@ def check_fits(base: Checkpoint, source: Checkpoint) -> Shapes:
             raise SourceError(message, where=where, hint="Sources must be fine-tunes of the base.")
     _check_rows(theirs, where)
     return theirs
-
-
-def check_vocabularies(
-    base: Mapping[str, tuple[int, ...]], source: Mapping[str, tuple[int, ...]], base_folder: Path, folder: Path
-) -> None:
-    """Raises SourceError where the embeddings have different numbers of rows and a tokenizer is missing."""
-    ours, theirs = rows_of(base), rows_of(source)
-    if ours == theirs:
-        return
-    for lacking in (folder, base_folder):
-        if not has_tokenizer(lacking):
-            whose = "it" if lacking == folder else f"the base, {base_folder},"
-            message = f"a vocabulary of {theirs} tokens, the base's has {ours} ({input_of(source)})"
-            hint = "Put the model's own tokenizer.json there: its tokens say which embedding row is which."
-            raise SourceError(f"{message}, and {whose} has no tokenizer", where=str(folder), hint=hint)
 
 
 def _check_rows(shapes: Shapes, where: str) -> None:

@@ -8,26 +8,19 @@ A file's digest is kept in the user's cache, keyed by real path, size and time o
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import platformdirs
 import torch
 
 from automerge.errors import SourceError
+from automerge.files import cache_folder, write_whole
 from automerge.merge.sources.checkpoint import SafeFile
 from automerge.merge.sources.pages import give_back
 
 PIECE = 1 << 20  # elements looked at together: few calls a tensor, little memory
-
-
-def cache_folder() -> Path:
-    """Where automerge keeps what can be made anew: $AUTOMERGE_CACHE, or the user's cache folder."""
-    named = os.environ.get("AUTOMERGE_CACHE")
-    return Path(named) if named else platformdirs.user_cache_path("automerge")
 
 
 def digest(files: Iterable[Path], progress: Callable[[str], None] | None = None) -> str:
@@ -55,7 +48,8 @@ def _file_digest(path: Path, progress: Callable[[str], None] | None) -> str:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     with suppress(OSError):  # the cache only saves time
-        _write(note, json.dumps({"path": str(path.resolve()), "sha256": found}))
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(note, json.dumps({"path": str(path.resolve()), "sha256": found}))
     return found
 
 
@@ -79,10 +73,3 @@ def _note_of(path: Path) -> Path:
     state = real.stat()
     key = hashlib.sha256(f"{real}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()
     return cache_folder() / "digests" / f"{key}.json"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        file.write(text)
-    os.replace(file.name, path)

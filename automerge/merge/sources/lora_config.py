@@ -5,13 +5,13 @@ arXiv:2312.03732 (α/√r). An option this file does not know is refused whereve
 """
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from automerge.errors import SourceError
+from automerge.merge.sources.expressions import check_expression, match
 from automerge.merge.sources.folder import ADAPTER_CONFIG, read_json
 
 # read here or in lora.py
@@ -30,6 +30,9 @@ HARMLESS = frozenset(
 )
 # begin at a delta of zero and leave the base as it is
 PLAIN_INITS = ("gaussian", "orthogonal", "eva", "mica")
+# how PEFT sets its options' expressions among others
+NAMED = r"(.*\.)?({})$"
+IN_LAYERS = r"(?:^|.*?\.){}\.(?P<layer>\d+)\."
 CONV1D_MODELS = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"})
 CONV1D_LAYERS = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 
@@ -72,25 +75,23 @@ class LoraConfig:
 
     def rank(self, module: str) -> int:
         """r of a target, by rank_pattern or the one for all."""
-        return int(_by_pattern(self.values.get("rank_pattern"), module, self.values["r"]))
+        return int(self._by_pattern("rank_pattern", module, self.values["r"]))
 
     def scale(self, module: str) -> float:
         """s of a target: α/r, or α/√r with use_rslora. float64."""
-        alpha = float(_by_pattern(self.values.get("alpha_pattern"), module, self.values["lora_alpha"]))
+        alpha = float(self._by_pattern("alpha_pattern", module, self.values["lora_alpha"]))
         rank = self.rank(module)
         return alpha / math.sqrt(rank) if self.values.get("use_rslora") else alpha / rank
 
     def is_target(self, module: str) -> bool:
         """Whether PEFT would give this module its adapter. True where only the model itself could tell."""
-        excluded = self.values.get("exclude_modules")
-        if excluded and _matches(excluded, module):
+        if self.values.get("exclude_modules") and self._matches("exclude_modules", module):
             return False
         targets = self.values.get("target_modules")
         if not targets or (isinstance(targets, str) and targets.lower() == "all-linear"):
             return True
-        if isinstance(targets, str) or module in targets:
-            return _matches(targets, module)
-        return _matches(targets, module) and self._in_layers(module)
+        matches = self._matches("target_modules", module)
+        return matches if isinstance(targets, str) or module in targets else matches and self._in_layers(module)
 
     def names_target(self, module: str) -> bool:
         """Whether PEFT gives this module its adapter by its name, in the list or by the pattern of target_modules."""
@@ -116,12 +117,26 @@ class LoraConfig:
             return True
         names = self.values.get("layers_pattern") or []
         # the first number counts: a later one is an expert's
-        patterns = [rf"(?:^|.*?\.){name}\." for name in ([names] if isinstance(names, str) else names)]
-        for pattern in patterns or [r".*?\.[^.]*\."]:
-            found = re.match(rf"{pattern}(?P<layer>\d+)\.", module)
+        patterns = [IN_LAYERS.replace("{}", name) for name in ([names] if isinstance(names, str) else names)]
+        for pattern in patterns or [r".*?\.[^.]*\.(?P<layer>\d+)\."]:
+            found = match("layers_pattern", pattern, module, self.where)
             if found is not None:
                 return int(found["layer"]) in (layers if isinstance(layers, list) else [layers])
         return False
+
+    def _by_pattern(self, option: str, module: str, default: Any) -> Any:
+        """The first pattern, in the file's order, that is the name or its ending after a dot; they are expressions."""
+        patterns = self.values.get(option) or {}
+        for pattern, value in patterns.items():
+            if match(option, NAMED.replace("{}", pattern), module, self.where):
+                return value
+        return patterns.get(module, default)
+
+    def _matches(self, option: str, module: str) -> bool:
+        names = self.values[option]
+        if isinstance(names, str):
+            return match(option, names, module, self.where, whole=True) is not None
+        return any(module == name or module.endswith(f".{name}") for name in names)
 
 
 def read_lora_config(folder: Path) -> LoraConfig:
@@ -146,20 +161,6 @@ def is_transposed(module: str, base_config: Mapping[str, Any]) -> bool:
     return base_config.get("model_type") in CONV1D_MODELS and module.rpartition(".")[2] in CONV1D_LAYERS
 
 
-def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    """The first pattern, in the file's order, that is the name or its ending after a dot; they are expressions."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return (patterns or {}).get(module, default)
-
-
-def _matches(names: str | Sequence[str], module: str) -> bool:
-    if isinstance(names, str):
-        return re.fullmatch(names, module) is not None
-    return any(module == name or module.endswith(f".{name}") for name in names)
-
-
 def _check_init(init: object, where: str) -> None:
     if init is None or isinstance(init, bool) or str(init).lower() in PLAIN_INITS:
         return
@@ -173,7 +174,7 @@ def _check_numbers(values: Mapping[str, Any], where: str) -> None:
         if not isinstance(patterns, Mapping):
             raise SourceError(f"{pattern_key}: expected names with a number each, got {patterns!r}", where=where)
         for pattern, number in patterns.items():
-            _check_pattern(pattern_key, pattern, where)
+            check_expression(pattern_key, pattern, where, inside=NAMED)
             _check_number(f"{pattern_key}: {pattern}", number, kinds, where)
 
 
@@ -190,8 +191,11 @@ def _check_lists(values: Mapping[str, Any], where: str) -> None:
         text = isinstance(value, str) and key != "modules_to_save"
         if value is not None and not text and not _is_list(value, str):
             raise SourceError(f"{key}: expected names, got {value!r}", where=where)
-        if isinstance(value, str) and key != "layers_pattern":
-            _check_pattern(key, value, where)
+        if key == "layers_pattern":
+            for name in [value] if isinstance(value, str) else value or []:
+                check_expression(key, name, where, inside=IN_LAYERS)
+        elif isinstance(value, str):
+            check_expression(key, value, where)
     layers = values.get("layers_to_transform")
     if layers is not None and type(layers) is not int and not _is_list(layers, int):
         raise SourceError(f"layers_to_transform: expected layer numbers, got {layers!r}", where=where)
@@ -199,10 +203,3 @@ def _check_lists(values: Mapping[str, Any], where: str) -> None:
 
 def _is_list(value: object, kind: type) -> bool:
     return isinstance(value, list) and all(type(item) is kind for item in value)
-
-
-def _check_pattern(key: str, pattern: str, where: str) -> None:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise SourceError(f"{key}: {pattern!r} is no regular expression: {error}", where=where) from error

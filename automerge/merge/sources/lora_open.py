@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from automerge.errors import SourceError
+from automerge.merge.embeddings import HEAD, POSITIONS
 from automerge.merge.layout import FIRST
 from automerge.merge.sources.checkpoint import Checkpoint, SafeFile
-from automerge.merge.sources.compat import HEAD, POSITIONS
 from automerge.merge.sources.dora import Dora
 from automerge.merge.sources.lora_base import ANOTHER_BASE
 from automerge.merge.sources.lora_changes import Added, Change, Saved, SavedRows

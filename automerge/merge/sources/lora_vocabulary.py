@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from automerge.errors import SourceError
+from automerge.merge.embeddings import input_of, row_tensors, rows_of
 from automerge.merge.sources.checkpoint import SafeFile
 from automerge.merge.sources.folder import adapter_file
 from automerge.merge.sources.lora_names import sort_names
-from automerge.merge.vocabulary.embeddings import input_of, row_tensors, rows_of
 
 Shape = tuple[int, ...]
 

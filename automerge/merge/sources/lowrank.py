@@ -7,13 +7,14 @@ base keeps the weight transposed.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from automerge.merge.kernels.cpu import share_out
 from automerge.merge.sources.source import CPU
 
 Factors = tuple[Tensor, Tensor]
@@ -55,7 +56,7 @@ class LowRank:
         return self._on_cpu()
 
     def _on_cpu(self) -> Tensor:
-        from automerge.merge.sources.lowrank_kernel import fill_rows
+        from automerge.merge.kernels.cpu_lowrank_loop import fill_rows
 
         left, right = (factor.numpy() for factor in self.read())
         result = torch.empty(self.shape)
@@ -64,14 +65,7 @@ class LowRank:
         def fill(first: int) -> None:
             fill_rows(left, right, scale, out, first, min(first + ROWS, self.shape[0]))
 
-        starts = range(0, self.shape[0], ROWS)
-        threads = min(torch.get_num_threads(), len(starts))
-        if threads <= 1:
-            fill_rows(left, right, scale, out, 0, self.shape[0])
-            return result
-        # threads of our own: numba's end the process where two callers meet or a fork lies behind
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(fill, starts))
+        share_out([partial(fill, first) for first in range(0, self.shape[0], ROWS)], None)
         return result
 
     @property

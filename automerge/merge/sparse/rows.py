@@ -5,7 +5,6 @@ They are found once (router/) and kept: another machine would round them in othe
 same bytes everywhere.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from automerge.errors import SourceError
+from automerge.files import whole_file
 from automerge.merge.sources.digest import digest
 from automerge.recipe import ModelRef
 
@@ -49,6 +49,5 @@ def read_rows(ref: ModelRef) -> dict[str, Tensor]:
 
 def write_rows(path: Path, rows: Mapping[str, Tensor]) -> None:
     """Whole or not at all. Raises OSError."""
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
-    save_file({name: tensor.contiguous() for name, tensor in rows.items()}, part)
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file({name: tensor.contiguous() for name, tensor in rows.items()}, part)

@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from automerge.errors import SourceError
-from automerge.merge.sources.digest import cache_folder
+from automerge.files import cache_folder
 from automerge.merge.sources.folder import read_bytes, read_json
 from automerge.merge.vocabulary.tokenizers import (
     ADDED,

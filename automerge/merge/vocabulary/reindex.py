@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from automerge.errors import SourceError
+from automerge.merge.embeddings import HEAD, Shapes, check_certain, input_of, row_tensors
 from automerge.merge.frame import Frame
 from automerge.merge.layout import in_order
 from automerge.merge.sources.source import CPU, Source
-from automerge.merge.vocabulary.embeddings import HEAD, Shapes, check_certain, input_of, row_tensors
 from automerge.merge.vocabulary.rows import NONE, RowMap
 
 BLOCK = 1024  # rows added up together
@@ -261,10 +261,10 @@ def mean(rows: list[Tensor]) -> Tensor:
 def mean_of_rows(wanted: Tensor, select: Callable[[Tensor], Tensor]) -> Tensor:
     """fp64 […]: the mean of the rows `wanted`, int64 [k], of what `select` gives for some of them: [some, …]."""
     runs = torch.split(wanted, BLOCK)
-    return halved(torch.stack([halved(select(run).to(torch.float64)) for run in runs])) / len(wanted)
+    return pairwise_sum(torch.stack([pairwise_sum(select(run).to(torch.float64)) for run in runs])) / len(wanted)
 
 
-def halved(values: Tensor) -> Tensor:
+def pairwise_sum(values: Tensor) -> Tensor:
     """[n, …] → […]: the sum over the first dimension, by halves: the same order on every device."""
     while len(values) > 1:
         half = len(values) // 2

@@ -13,6 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from automerge.errors import SourceError
+from automerge.merge.embeddings import input_of, rows_of
 from automerge.merge.sources.folder import read_bytes, read_json
 
 FAST = "tokenizer.json"
@@ -48,6 +49,21 @@ class Tokens:
 def has_tokenizer(folder: Path) -> bool:
     """Whether the folder holds a tokenizer of any kind."""
     return any((folder / name).is_file() for name in VOCABULARY_FILES)
+
+
+def check_vocabularies(
+    base: Mapping[str, tuple[int, ...]], source: Mapping[str, tuple[int, ...]], base_folder: Path, folder: Path
+) -> None:
+    """Raises SourceError where the embeddings have different numbers of rows and a tokenizer is missing."""
+    ours, theirs = rows_of(base), rows_of(source)
+    if ours == theirs:
+        return
+    for lacking in (folder, base_folder):
+        if not has_tokenizer(lacking):
+            whose = "it" if lacking == folder else f"the base, {base_folder},"
+            message = f"a vocabulary of {theirs} tokens, the base's has {ours} ({input_of(source)})"
+            hint = "Put the model's own tokenizer.json there: its tokens say which embedding row is which."
+            raise SourceError(f"{message}, and {whose} has no tokenizer", where=str(folder), hint=hint)
 
 
 def same_vocabulary(one: Path, other: Path) -> bool:

@@ -65,7 +65,7 @@ def check_certain(shapes: Shapes, where: str) -> None:
             if shape[:1] != (rows,):
                 raise SourceError(f"{tensor} has {shape[0]} rows, {inputs[0]} {rows}", where=where, hint=hint)
         elif rows in shape and len(shape) > 1 and place_of(tensor).layer is None and not _is_position(tensor):
-            message = f"{tensor} {list(shape)} may have a row a token, as {inputs[0]} has"
+            message = f"{tensor} {list(shape)} may have one row per token, as {inputs[0]} has"
             raise SourceError(message, where=where, hint=hint)
 
 

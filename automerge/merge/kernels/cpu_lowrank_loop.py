@@ -1,18 +1,16 @@
-"""Rows of a low-rank product, compiled. Import it late: numba takes a while.
-
-fastmath stays off, so that no product and sum are fused and no order changes. The global interpreter lock is let go.
-"""
+"""Rows of a low-rank product (sources/lowrank.py), compiled. Import it late: numba takes a while."""
 
 from typing import Any
 
-import numba
 import numpy as np
+
+from automerge.merge.kernels.cpu_cache import compiled
 
 _ZERO = np.float32(0.0)
 _TILE = 1024  # columns whose sums and factors stay in the first-level cache
 
 
-@numba.njit(cache=True, nogil=True, fastmath=False)  # type: ignore[untyped-decorator]
+@compiled()
 def fill_rows(left: Any, right: Any, scale: Any, out: Any, first: int, last: int) -> None:
     """out[y] = scale · Σ_k left[k, y] right[k] for the rows first … last − 1; k ascending, from +0.0. All fp32."""
     rank, columns = right.shape
