@@ -285,7 +285,7 @@ def test_a_bad_row(
 def test_items_that_are_no_json(config: Path, refused: Callable[..., str]) -> None:
     path = config.parent / "teacher.jsonl"
     path.write_text(path.read_text() + "{oops\n")
-    assert f"{path}: line 37 not valid JSON" in refused("SkillError", *search(config))
+    assert f"{path}: line 55 not valid JSON" in refused("SkillError", *search(config))
 
 
 # --- the output --------------------------------------------------------------------------------------------------
