@@ -44,6 +44,7 @@ class CodeParams(Closed):
 class Code(TextScorer):
     """1 where every test passes, else 0; unscored where the sandbox fails, or the tests cannot be run apart."""
 
+    version = 2
     Params = CodeParams
 
     def isolation(self) -> str:
