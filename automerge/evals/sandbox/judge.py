@@ -10,6 +10,7 @@ from typing import Any
 from automerge.evals.sandbox.checks import Check, Suite
 from automerge.evals.sandbox.choice import running_spawner
 from automerge.evals.sandbox.expressions import Unanswerable, work_out
+from automerge.evals.sandbox.extract import Draft
 from automerge.evals.sandbox.plain import NotPlain
 from automerge.evals.sandbox.process import Process, ProgramEnded
 from automerge.evals.sandbox.spawning import SandboxFailed, Spawner
@@ -19,7 +20,7 @@ MAX_SHOWN = 100  # characters of a value or a test in a message
 TRIES = 2  # a sandbox that fails is started once more
 
 
-def judge(program: str, tests: Suite, *, seconds: float, unsafe: bool = False) -> Score:
+def judge(program: str | Draft, tests: Suite, *, seconds: float, unsafe: bool = False) -> Score:
     """1 where the program passes every test within `seconds` of CPU time and three times that by the clock, 0 with the
     reason where it does not, None where no verdict can be formed. Raises SkillError where there is no sandbox."""
     if tests.unfit:
@@ -33,12 +34,14 @@ def judge(program: str, tests: Suite, *, seconds: float, unsafe: bool = False) -
     return Score(None, f"the sandbox failed: {_short(why)}")
 
 
-def _judge(spawner: Spawner, program: str, tests: Suite, seconds: float) -> Score:
+def _judge(spawner: Spawner, program: str | Draft, tests: Suite, seconds: float) -> Score:
+    draft = Draft(program) if isinstance(program, str) else program
     with Process(spawner, seconds) as answer:
         try:
             # All at once: a process that waits for another costs most on a busy machine.
             calls = [call for check in tests.checks or () for call in check.calls]
-            answer.send(("program", program, tests.setup), *(("eval", call) for call in calls))
+            whole = ("answer", draft.prefix, draft.text, draft.helpers, draft.names, tests.setup)
+            answer.send(whole, *(("eval", call) for call in calls))
             ready = answer.receive()
             if ready != ("ready",):
                 return Score(0.0, f"the program fails: {_error(ready)}")

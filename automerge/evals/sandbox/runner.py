@@ -11,6 +11,7 @@ import posix
 import sys
 
 from automerge.evals.sandbox.plain import MAX_BYTES, NotPlain, Opaque, decode, encode
+from automerge.evals.sandbox.reading import read_program
 
 TYPE_CHECKING = False  # importing typing would take as long as all the rest of the start
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
     send(("started",))
     job = receive()
-    if job[0] == "program":
-        _serve(job[1], job[2])
+    if job[0] == "answer":
+        _serve(*job[1:])
+    elif job[0] == "program":
+        _serve("", job[1], (), (), job[2])
     else:
         _test(*job[1:])
 
@@ -83,12 +86,13 @@ def _changeable(value: Any) -> bool:
 # --- the program's side --------------------------------------------------------------------------------------------
 
 
-def _serve(program: str, setup: str) -> None:
+def _serve(prefix: str, text: str, helpers: tuple[str, ...], names_called: tuple[str, ...], setup: str) -> None:
     module = type(sys)("answer")  # a real module, because dataclasses and pickle look classes up there
     sys.modules["answer"] = module
     names = module.__dict__
     try:
-        exec(compile(program, "<answer>", "exec"), names)
+        for code in read_program(prefix, text, helpers, names_called):
+            exec(code, names)
         exec(compile(setup, "<setup>", "exec"), names)
     except BaseException as error:
         send(_raised(error))
