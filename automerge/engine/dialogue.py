@@ -9,6 +9,8 @@ from automerge.engine.templates.client import TemplateFailure, render_chat
 from automerge.errors import EngineError, SkillError
 from automerge.records import Completion, Prompt, Sampling
 
+CONTEXT = 8  # tokens of a prompt that its answer is decoded after
+
 
 class Dialogue:
     """One folder's tokenizer. `ends` are the tokens that end an answer, `pad` may follow them."""
@@ -58,10 +60,12 @@ class Dialogue:
         """The most tokens that may follow a prompt."""
         return then.max_tokens if isinstance(then, Sampling) else len(self.continuation(then))
 
-    def completion(self, row: Sequence[int], sampling: Sampling, ends: frozenset[int], pad: int) -> Completion:
-        """The answer that generated tokens make: up to the first of `ends`, and before a stop string."""
+    def completion(
+        self, prompt: Sequence[int], row: Sequence[int], sampling: Sampling, ends: frozenset[int], pad: int
+    ) -> Completion:
+        """The answer that tokens make which follow a prompt's: up to the first of `ends`, before a stop string."""
         length = next((i for i, token in enumerate(row) if token in ends), len(row))
-        text = self.tokenizer.decode(row[:length], skip_special_tokens=True)
+        text = self._text(prompt, row[:length])
         cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=None)
         if cut is None:
             ended = length < len(row)
@@ -69,6 +73,16 @@ class Dialogue:
         while length and row[length - 1] == pad:  # the batch's other rows went on
             length -= 1
         return Completion(text[:cut], length, "stop")
+
+    def _text(self, prompt: Sequence[int], answer: Sequence[int]) -> str:
+        """The text that an answer adds to its prompt's. Alone, it would lack its first space where a tokenizer puts one
+        before every text."""
+        before = list(prompt[-CONTEXT:])
+        known = self.tokenizer.decode(before, skip_special_tokens=True)
+        whole = self.tokenizer.decode([*before, *answer], skip_special_tokens=True)
+        if known and whole.startswith(known):
+            return str(whole[len(known) :])
+        return str(self.tokenizer.decode(list(answer), skip_special_tokens=True))
 
     def pad(self, ends: frozenset[int]) -> int:
         """The token that fills rows."""

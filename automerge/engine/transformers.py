@@ -181,7 +181,10 @@ class TransformersEngine:
                 torch.manual_seed(sampling.seed)
             out = self._model.generate(input_ids=ids, attention_mask=mask, **arguments)
         rows = out[:, ids.shape[1] :].tolist()
-        return [self._dialogue.completion(row, sampling, self._ends, self._pad) for row in rows]
+        return [
+            self._dialogue.completion(prompt.token_ids, row, sampling, self._ends, self._pad)
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
 
     def _score_batch(self, rows: Sequence[list[int]], tails: Sequence[int]) -> list[LogLikelihood]:
         """log p(token) for the last tails[i] tokens of rows[i]; logits are kept for the longest tail only."""

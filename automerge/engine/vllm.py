@@ -136,7 +136,10 @@ class VllmEngine:
         }
         rows = self._call("generate", [prompt.token_ids for prompt in prompts], options, sampling.seed)
         pad = self._dialogue.pad(self._ends)
-        return [self._dialogue.completion(row, sampling, self._ends, pad) for row in rows]
+        return [
+            self._dialogue.completion(prompt.token_ids, row, sampling, self._ends, pad)
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
 
     def loglikelihood(self, prompts: Sequence[Prompt], continuations: Sequence[Continuation]) -> list[LogLikelihood]:
         tails = [self._dialogue.continuation(text) for text in continuations]

@@ -56,10 +56,26 @@ def test_case(sandbox: None, case: dict[str, Any]) -> None:
         "```python\n" + HUMANEVAL["prompt"] + "    return sum(numbers)\n```",
         "Sure.\n```python\ndef total(numbers: List[int]) -> int:\n    return sum(numbers)\n```",
         "```python\n    return sum(numbers)\n```",
+        "    return sum(numbers)\n```\nThis adds them.",
+        "    n = sum(numbers)\n    return n\nThis adds them.\n```python\ntotal([1])\n```",
+        "   n = sum(numbers)\n    return n",
+        "n = sum(numbers)\n    return n",
+        "  n = 0\n  for x in numbers:\n    n += x\n  return n\n",
+        "```python\nn = 0\nfor x in numbers:\n    n += x\nreturn n\n```",
+        "Here is the body:\n\n```python\n    n = sum(numbers)\n    return n\n```\nIt adds them.",
+        "Here it is.\n\n" + HUMANEVAL["prompt"] + "    return sum(numbers)\n\nDone.",
     ],
 )
 def test_humaneval_answers_continue_the_prompt_or_repeat_it(sandbox: None, answer: str) -> None:
     assert score(code(tests="test"), HUMANEVAL, answer) == Score(1.0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["    return 3\nThis adds them.", "I cannot.", "    return sum(numbers", "    return sum(numbers) +\n\nDone."],
+)
+def test_humaneval_answers_that_are_no_right_body(sandbox: None, answer: str) -> None:
+    assert score(code(tests="test"), HUMANEVAL, answer).value == 0
 
 
 def test_humaneval_wrong_answers(sandbox: None) -> None:

@@ -1,7 +1,9 @@
 """Scorer cases are data in tests/cases/; the parsers behind `numeric` are tested by property."""
 
+import contextlib
 import json
 import re
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from automerge.errors import ConfigError
 from automerge.evals.sandbox.extract import program_of
+from automerge.evals.sandbox.reading import read_program
 from automerge.evals.scorers import make_scorer, names
 from automerge.evals.scorers.base import Scorer, register
 from automerge.evals.scorers.calculator import first_equation
@@ -121,6 +124,18 @@ def test_hostile_text_is_read_quickly(text: str) -> None:
     for check in (words, sentences, bullets, numbered):
         check(text, min=1)
     postscript(text)
+
+
+@pytest.mark.parametrize(
+    "line", ["(", "It's", "x = (", 'y = """', "@f", ")", "def f(", "a", "f = 1\n?", "```", "x = '\n)"]
+)
+@pytest.mark.parametrize("prefix", ["", "def f(x):\n"])
+def test_a_long_text_that_is_no_program_is_read_quickly(line: str, prefix: str) -> None:
+    began = time.process_time()
+    draft = program_of(f"{line}\n" * (600_000 // (len(line) + 1)), ["f"], prefix)
+    with contextlib.suppress(SyntaxError, MemoryError, RecursionError):
+        read_program(draft.prefix, draft.text, draft.helpers, draft.names)
+    assert time.process_time() - began < 12
 
 
 # --- the calculator ----------------------------------------------------------------------------------------------

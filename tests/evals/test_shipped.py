@@ -39,6 +39,14 @@ def test_constraints_are_instructions_that_can_be_followed() -> None:
         assert checks and row["question"].strip()
 
 
+def test_humaneval_is_asked_as_published_and_in_chat() -> None:
+    (plain,), (chat,) = load_skills("humaneval", folder=Path()), load_skills("humaneval_chat", folder=Path())
+    assert (plain.chat, chat.chat) == (False, True) and plain.scorer == chat.scorer and plain.data == chat.data
+    answer = "```python\nimport re\n\ndef f(x):\n    # it\n    if x:\n        print(x)\n\nclass A: pass\n```"
+    assert any(stop in answer for stop in plain.sampling.stop)
+    assert not any(stop in answer for stop in chat.sampling.stop)
+
+
 def test_every_skill_tells_its_source_and_licence() -> None:
     for path in (path for path in (ROOT / "evals").glob("*.yaml") if not path.name.startswith("zoo_")):
         text = path.read_text("utf-8")

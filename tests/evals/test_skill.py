@@ -41,7 +41,7 @@ def test_found_in_evals_and_shipped(folder: Path, monkeypatch: pytest.MonkeyPatc
     (folder / "evals").mkdir()
     (folder / "evals" / "mine.yaml").write_text(YAML)
     assert load_skill("mine", folder=folder / "skills").name == "sums"
-    for shipped in ("gsm8k", "svamp", "mbpp", "mbpp_likelihood", "humaneval"):
+    for shipped in ("gsm8k", "svamp", "mbpp", "mbpp_likelihood", "humaneval", "humaneval_chat"):
         assert load_skill(shipped, folder=folder).data.hub
 
 

@@ -7,11 +7,12 @@ landlock.py    Landlock, for the calling process
 spawner.py     the small process that starts and kills sandboxes
 spawning.py    ... as its client
 plain.py       plain values ↔ bytes
-runner.py      what runs inside
+reading.py     inside: an answer's text → code
+runner.py      inside: runs it, or tests of it
 process.py     one sandbox, from outside
 selftest.py    whether a level holds on this machine
 choice.py      the level that is used
-extract.py     an answer's text → the program in it
+extract.py     an answer's text → the part that holds the program
 expressions.py small expressions over plain values, without eval
 checks.py      assert statements → calls and what to compare
 judge.py       program and tests → verdict

@@ -3,9 +3,9 @@
     assert sorted(f([3, 1])) == [1, 3]     the program's sandbox works out  f([3, 1])
                                            outside, with its value as _0:   sorted(_0) == [1, 3]
 
-A call is sent as its text, so that its arguments may be what only the program defines (`f(Node(1))`). No text that is
-sent says what is expected. Where one of the statements is no assert of this kind, all of them run in a second sandbox,
-which knows the program's functions as calls only.
+A call is sent as its text, so that its arguments may be what only the program defines (`f(Node(1))`); so is a name of
+the program that is not called. No text that is sent says what is expected. Where one of the statements is no assert of
+this kind, all of them run in a second sandbox, which knows the program's functions as calls only.
 """
 
 import ast
@@ -28,14 +28,19 @@ class Check:
 @dataclass(frozen=True)
 class Suite:
     """What a program must pass. `setup` runs after the program, beside it; `names` are what the tests take from the
-    program. `checks` None: `setup_of_tests`, `text` and then `last` run in a second sandbox."""
+    program, `values` those of them that they do more with than call them, `caught` those that they catch. `checks`
+    None: `setup_of_tests`, `text` and then `last` run in a second sandbox. `unfit`: why they can say nothing of a
+    program that runs apart from them, or ""."""
 
     setup: str
     setup_of_tests: str
     text: str
     last: str
     names: tuple[str, ...]
+    values: tuple[str, ...]
+    caught: tuple[str, ...]
     checks: tuple[Check, ...] | None
+    unfit: str = ""
 
 
 def read_tests(text: str, setup: str = "", entry_point: str = "") -> Suite:
@@ -58,7 +63,32 @@ def read_tests(text: str, setup: str = "", entry_point: str = "") -> Suite:
         raise ValueError(f"every program would pass: {what}")
     modules = [name for name in free if name in sys.stdlib_module_names]
     imports = "".join(f"import {name}\n" for name in modules)
-    return Suite(setup, imports + own_setup, text, last, names, _checks(statements, frozenset(names)))
+    tree = ast.parse(f"{own_setup}\n{text}")
+    caught = _caught(tree, names)
+    values = tuple(name for name in _values(tree, names) if name not in caught)
+    checks = _checks(statements, frozenset(names))
+    return Suite(setup, imports + own_setup, text, last, names, values, caught, checks, _unfit(tree))
+
+
+def _values(tree: ast.Module, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the names that are not only called."""
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    loaded = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    used = {node.id for node in loaded if id(node) not in called}
+    return tuple(name for name in names if name in used)
+
+
+def _caught(tree: ast.Module, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the names that an `except` names."""
+    kinds = [node.type for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type]
+    used = {node.id for kind in kinds for node in ast.walk(kind) if isinstance(node, ast.Name)}
+    return tuple(name for name in names if name in used)
+
+
+def _unfit(tree: ast.Module) -> str:
+    """Tests that read what the program prints read nothing: it prints elsewhere."""
+    used = {dotted(node).split(".")[-1] for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)}
+    return "they read what the program prints" if "getvalue" in used and used & {"redirect_stdout", "stdout"} else ""
 
 
 def _check_imports(statements: list[ast.stmt]) -> None:
@@ -160,7 +190,7 @@ def _checks(statements: list[ast.stmt], names: frozenset[str]) -> tuple[Check, .
 
 
 class _Rewriter(ast.NodeTransformer):
-    """Takes out the calls of the program and leaves `_0`, `_1`, … in their place."""
+    """Takes out the calls and names of the program and leaves `_0`, `_1`, … in their place."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self.names = names
@@ -169,11 +199,21 @@ class _Rewriter(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.expr:
         name = dotted(node.func)
         if name.split(".")[0] in self.names:
-            self.calls.append(ast.unparse(node))
-            return ast.Name(f"_{len(self.calls) - 1}", ast.Load())
+            return self._sent(node)
         if name in FUNCTIONS:
-            self.generic_visit(node)
+            node.args = [self.visit(part) for part in node.args]
+            node.keywords = [self.visit(part) for part in node.keywords]
         return node
 
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._sent(node) if node.id in self.names else node
+
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        return node if dotted(node) in CONSTANTS else self.generic_visit(node)  # type: ignore[return-value]
+        name = dotted(node)
+        if name.split(".")[0] in self.names:
+            return self._sent(node)
+        return node if name in CONSTANTS else self.generic_visit(node)  # type: ignore[return-value]
+
+    def _sent(self, node: ast.expr) -> ast.expr:
+        self.calls.append(ast.unparse(node))
+        return ast.Name(f"_{len(self.calls) - 1}", ast.Load())

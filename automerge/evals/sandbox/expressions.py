@@ -1,25 +1,38 @@
 """Small expressions over plain values, worked out without `eval`: what an assert does with what a call returned.
 
-Literals, comparisons, and/or/not, arithmetic on numbers, subscripts, and a few functions that only look at their
-arguments. Sizes are bounded, because a value may come from an enemy: no strings are multiplied, no powers are taken of
-what was returned.
+Literals, comparisons, and/or/not, arithmetic on numbers, dates and sequences, `text % values`, subscripts, and a few
+functions that only look at their arguments. Sizes are bounded, because a value may come from an enemy: what is
+multiplied stays small, no powers are taken of what was returned.
 """
 
 import ast
+import datetime
 import math
 import operator
-from collections.abc import Callable, Mapping
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Set
 from numbers import Number
 from typing import Any
 
-from automerge.evals.sandbox.plain import MAX_HASHED
+from automerge.evals.sandbox.plain import MAX_BYTES, MAX_HASHED, MAX_VALUES, Opaque
 
 MAX_POWER = 1000  # of an exponent in a test's own text
 MAX_DIGITS = 100  # of round()
+MAX_FORMAT = 10_000  # characters of the text before a %
+
+_LONG = (str, bytes, bytearray)
+_JOINED = (*_LONG, list, tuple, deque, Counter)
+_TIMES = (datetime.date, datetime.time, datetime.datetime, datetime.timedelta)
+_FORMAT = re.compile(r"(?:[^%]|%[-+ #0]*\d{0,3}(?:\.\d{1,3})?[a-zA-Z%])*+")
 
 
 class Unsupported(Exception):
     """The expression is none of these."""
+
+
+class Unanswerable(Exception):
+    """Two objects that are not plain would have to be asked about each other: no verdict can be formed here."""
 
 
 def _sized(kind: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -48,6 +61,52 @@ def _numbers(*values: Any) -> tuple[Any, ...]:
     if any(not isinstance(value, Number) for value in values):
         raise TypeError("expected numbers")
     return values
+
+
+def _calculated(op: ast.operator, left: Any, right: Any) -> Any:
+    """`left op right`. Raises TypeError, as Python does, for operands that do not go together, ValueError where it
+    would take too much, and Unanswerable for two objects that are not plain."""
+    kinds = (type(left), type(right))
+    if kinds == (Opaque, Opaque):
+        raise Unanswerable(f"{left} and {right} are calculated with")
+    joined = kinds[0] is kinds[1] and kinds[0] in _JOINED and isinstance(op, ast.Add)
+    counted = kinds == (Counter, Counter) and isinstance(op, ast.Sub)
+    sets = isinstance(left, Set) and isinstance(right, Set) and isinstance(op, ast.Sub)
+    times = kinds[0] in _TIMES and kinds[1] in _TIMES and isinstance(op, ast.Add | ast.Sub)
+    if isinstance(op, ast.Mult) and any(kind in (*_LONG, list, tuple) for kind in kinds):
+        return _repeated(*((right, left) if isinstance(left, int) else (left, right)))
+    if isinstance(op, ast.Mod) and type(left) is str:
+        if len(left) > MAX_FORMAT or not _FORMAT.fullmatch(left):
+            raise ValueError("a format of this kind is not followed")
+        return left % right
+    operands = (left, right) if joined or counted or sets or times else _numbers(left, right)
+    return _ARITHMETIC[type(op)](*operands)
+
+
+def _repeated(values: Any, times: Any) -> Any:
+    if not isinstance(times, int):
+        raise TypeError("a sequence is multiplied by something that is no integer")
+    # The text of a list is at least as long as what its parts hold, which the product holds again and again.
+    size = len(values) if isinstance(values, _LONG) else len(repr(values))
+    if size * max(times, 0) > 4 * MAX_BYTES:
+        raise ValueError("too large a product")
+    return values * times
+
+
+def _whole(value: Any) -> bool:
+    """Whether nothing in a value stands for an object that did not cross."""
+    rest = [value]
+    for _ in range(MAX_VALUES):
+        if not rest:
+            break
+        part = rest.pop()
+        if type(part) is Opaque or part is ...:
+            return False
+        if isinstance(part, dict):
+            rest += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple | set | frozenset | deque):
+            rest += part
+    return True
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
@@ -138,7 +197,8 @@ def check_supported(node: ast.expr, slots: Mapping[str, Any]) -> None:
 
 
 def work_out(node: ast.expr, slots: Mapping[str, Any]) -> Any:
-    """The value of a supported expression; `slots` are its names. Raises what the same Python would."""
+    """The value of a supported expression; `slots` are its names. Raises what the same Python would, and
+    Unanswerable."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name):
@@ -161,9 +221,7 @@ def work_out(node: ast.expr, slots: Mapping[str, Any]) -> Any:
         value = work_out(node.operand, slots)
         return _UNARY[type(node.op)](value)
     if isinstance(node, ast.BinOp):
-        left, right = work_out(node.left, slots), work_out(node.right, slots)
-        joined = isinstance(node.op, ast.Add) and type(left) is type(right) and type(left) in (str, list, tuple)
-        return _ARITHMETIC[type(node.op)](*((left, right) if joined else _numbers(left, right)))
+        return _calculated(node.op, work_out(node.left, slots), work_out(node.right, slots))
     if isinstance(node, ast.Subscript):
         return work_out(node.value, slots)[work_out(node.slice, slots)]
     if isinstance(node, ast.Dict):
@@ -179,6 +237,9 @@ def _compared(node: ast.Compare, slots: Mapping[str, Any]) -> Any:
     left, result = work_out(node.left, slots), True
     for op, part in zip(node.ops, node.comparators, strict=True):
         right = work_out(part, slots)
+        # An object that is not plain equals nothing plain; another such object it may equal.
+        if not isinstance(op, ast.Is | ast.IsNot) and not _whole(left) and not _whole(right):
+            raise Unanswerable("objects that are not plain are compared with each other")
         result = _COMPARE[type(op)](left, right)
         if not result:
             break

@@ -88,7 +88,7 @@ def _open_to_all(path: str) -> bool:
 @functools.cache
 def _inside(compiled: bool) -> bytes:
     modules = []
-    for name in ("plain", "runner"):
+    for name in ("plain", "reading", "runner"):
         source = (_HERE / f"{name}.py").read_text(encoding="utf-8")
         full = f"{__package__}.{name}"
         modules.append((full, compile(source, full, "exec", dont_inherit=True) if compiled else source))

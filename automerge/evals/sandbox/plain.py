@@ -1,11 +1,11 @@
 """Plain values ↔ bytes: all that crosses a sandbox's wall. It runs on both sides and imports nothing heavy.
 
 A value is a sequence of lines, each a tag and its content; a container's line gives the number of its values, which
-follow. None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, deque, Decimal
-and Fraction cross. A subclass that compares as its base does crosses as its base (a namedtuple as a tuple); Counter and
-OrderedDict cross as dict; an iterator crosses as an iterator over its values. Everything else becomes an `Opaque`,
-which equals nothing: an object's own __eq__ is never called on the other side. It has a number, by which the side that
-has the object finds it again.
+follow. None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, deque,
+Counter, OrderedDict, defaultdict (of a built-in type), a dict's views, Decimal, Fraction, date, time, datetime and
+timedelta cross. A subclass that compares as its base does crosses as its base (a namedtuple as a tuple); an iterator
+crosses as an iterator over its values. Everything else becomes an `Opaque`, which equals nothing: an object's own
+__eq__ is never called on the other side. It has a number, by which the side that has the object finds it again.
 """
 
 from __future__ import annotations
@@ -47,12 +47,16 @@ class Opaque:
 
 _BASES: tuple[type, ...] = (int, str, float, list, tuple, dict, set, frozenset, complex, bytes, bytearray)
 _COUNTED = {list: "l", tuple: "t", set: "S", frozenset: "z", dict: "d"}
+_TABLES = {"Counter": "C", "OrderedDict": "O"}
+_FACTORIES = {kind.__name__: kind for kind in (int, str, float, bool, list, tuple, dict, set, frozenset)}
+_MOMENTS = ("date", "time", "datetime")
 
 
-def encode(value: Any, keep: Callable[[Any], int] = lambda value: -1) -> bytes:
+def encode(value: Any, keep: Callable[[Any], int] = lambda value: -1, exact: bool = False) -> bytes:
     """The value's bytes; `keep` gives the number of an object that is not plain, or raises NotPlain. Raises NotPlain
-    where the value is too large or too deep (a structure that holds itself is)."""
-    writer = _Writer(keep)
+    where the value is too large or too deep (a structure that holds itself is). `exact`: a defaultdict of the caller's
+    own function is not plain; else it crosses as the dict it equals."""
+    writer = _Writer(keep, exact)
     writer.put(value, 0)
     return b"".join(writer.out)
 
@@ -81,8 +85,8 @@ def _base(cls: type) -> type | None:
     """The plain type that values of `cls` compare as."""
     if cls in _BASES:
         return cls
-    if cls is _loaded("collections", "Counter") or cls is _loaded("collections", "OrderedDict"):
-        return dict
+    if any(cls is _loaded("collections", name) for name in (*_TABLES, "defaultdict")):
+        return None
     for base in _BASES:
         if issubclass(cls, base):
             same = all(getattr(cls, name) is getattr(base, name) for name in ("__eq__", "__ne__"))
@@ -91,8 +95,9 @@ def _base(cls: type) -> type | None:
 
 
 class _Writer:
-    def __init__(self, keep: Callable[[Any], int]) -> None:
+    def __init__(self, keep: Callable[[Any], int], exact: bool) -> None:
         self.keep = keep
+        self.exact = exact
         self.out: list[bytes] = []
         self.size = 0
         self.values = 0
@@ -160,9 +165,23 @@ class _Writer:
             self.line("R")
             self.put(value.numerator, depth + 1)
             self.put(value.denominator, depth + 1)
-        elif cls in (type({}.keys()), type({}.values()), type({}.items())):
-            self.line("k" if cls is type({}.keys()) else "I")
+        elif issubclass(cls, (type({}.keys()), type({}.values()), type({}.items()))):
+            self.line("k" if issubclass(cls, type({}.keys())) else "v" if issubclass(cls, type({}.values())) else "m")
             self.put(list(value), depth + 1)
+        elif any(cls is _loaded("collections", name) for name in _TABLES):
+            self._table(f"{_TABLES[cls.__name__]}{len(value)}", value, depth)
+        elif cls is _loaded("collections", "defaultdict"):
+            made = next((name for name, kind in _FACTORIES.items() if kind is value.default_factory), "")
+            if made or value.default_factory is None:
+                self._table(f"e{len(value)} {made}", value, depth)
+            elif self.exact:
+                raise NotPlain("a defaultdict object of a function")
+            else:
+                self._table(f"d{len(value)}", value, depth)
+        elif any(cls is _loaded("datetime", name) for name in _MOMENTS) and self._moment(value):
+            self.line(f"w{cls.__name__} {value.isoformat()}")
+        elif cls is _loaded("datetime", "timedelta"):
+            self.line(f"w{cls.__name__} {value.days} {value.seconds} {value.microseconds}")
         elif cls.__module__ in ("builtins", "itertools") and hasattr(cls, "__next__"):
             self.line("I")
             self.put(self._collected(value), depth + 1)
@@ -171,6 +190,17 @@ class _Writer:
         else:
             kind = "".join(letter for letter in str(cls.__name__)[:100] if letter.isidentifier() or letter.isdecimal())
             self.line(f"o{'T' if value else 'F'}{self.keep(value)} {kind if kind.isascii() else '?'}")
+
+    def _table(self, line: str, value: Any, depth: int) -> None:
+        self.line(line)
+        for key, part in value.items():
+            self.put(key, depth + 1)
+            self.put(part, depth + 1)
+
+    def _moment(self, value: Any) -> bool:
+        """Whether its text says all of it: its time zone, if it has one, is no more than an offset."""
+        zone = getattr(value, "tzinfo", None)
+        return zone is None or type(zone) is _loaded("datetime", "timezone")
 
     def _collected(self, iterator: Any) -> list[Any]:
         parts: list[Any] = []
@@ -202,7 +232,7 @@ class _Reader:
             return self._int(text)
         if tag in b"sbB":
             return self._bytes(tag, int(text))
-        if tag in b"ltSzqdkI":
+        if tag in b"ltSzqdCOekvmI":
             return self._many(tag, text, depth)
         return self._other(tag, text, depth)
 
@@ -219,19 +249,16 @@ class _Reader:
         return data.decode("utf-8", "surrogatepass") if tag == b"s" else data if tag == b"b" else bytearray(data)
 
     def _many(self, tag: bytes, text: str, depth: int) -> Any:
-        if tag in b"kI":
-            parts = self.take(depth + 1)
-            if type(parts) is not list:
-                raise NotPlain("an iterator without a list")
-            self._count(len(parts) if tag == b"k" else 0)
-            return dict.fromkeys(parts).keys() if tag == b"k" else iter(parts)
-        count = int(text)
+        if tag in b"kvmI":
+            return self._view(tag, self.take(depth + 1))
+        number, _, factory = text.partition(" ")
+        count = int(number)
         if not 0 <= count <= len(self.data):
             raise NotPlain("a count that cannot be")
-        if tag in b"Szd":
+        if tag in b"SzdCOe":
             self._count(count)
-        if tag == b"d":
-            found = {}
+        if tag in b"dCOe":
+            found = self._empty(tag, factory)
             for _ in range(count):
                 key = self.take(depth + 1)
                 found[key] = self.take(depth + 1)
@@ -242,6 +269,28 @@ class _Reader:
 
             return deque(parts)
         return parts if tag == b"l" else {b"t": tuple, b"S": set, b"z": frozenset}[tag](parts)
+
+    def _view(self, tag: bytes, parts: Any) -> Any:
+        if type(parts) is not list:
+            raise NotPlain("an iterator without a list")
+        if tag in b"km":
+            self._count(len(parts))
+        if tag == b"m":
+            if any(type(part) is not tuple or len(part) != 2 for part in parts):
+                raise NotPlain("items that are no pairs")
+            return dict(parts).items()
+        if tag == b"k":
+            return dict.fromkeys(parts).keys()
+        return dict(enumerate(parts)).values() if tag == b"v" else iter(parts)
+
+    def _empty(self, tag: bytes, factory: str) -> dict[Any, Any]:
+        if tag == b"d":
+            return {}
+        import collections
+
+        if tag == b"e":
+            return collections.defaultdict(_FACTORIES[factory] if factory else None)
+        return collections.Counter() if tag == b"C" else collections.OrderedDict()
 
     def _count(self, more: int) -> None:
         self.hashed += more
@@ -278,4 +327,15 @@ class _Reader:
             if type(above) is not int or type(below) is not int:
                 raise NotPlain("a fraction of no integers")
             return Fraction(above, below)
+        if tag == b"w":
+            return self._time(*text.split(" "))
         raise NotPlain("an unknown tag")
+
+    def _time(self, kind: str, *parts: str) -> Any:
+        import datetime
+
+        if kind == "timedelta":
+            return datetime.timedelta(*map(int, parts))
+        if kind not in _MOMENTS or len(parts) != 1:
+            raise NotPlain("no moment")
+        return getattr(datetime, kind).fromisoformat(parts[0])

@@ -44,6 +44,7 @@ class CodeParams(Closed):
 class Code(TextScorer):
     """1 where every test passes, else 0; unscored where the sandbox fails, or the tests cannot be run apart."""
 
+    version = 2
     Params = CodeParams
 
     def isolation(self) -> str:
@@ -71,10 +72,10 @@ class Code(TextScorer):
 
     def score_text(self, text: str, target: str) -> Score:
         tests, names, prefix = _read(target)
-        program = program_of(text, names, prefix)
-        if not program.strip():
+        draft = program_of(text, names, prefix)
+        if not draft.text.strip():
             return Score(0.0, "no program in the answer")
-        return judge(program, tests, seconds=self.params.seconds, unsafe=self.params.unsafe)
+        return judge(draft, tests, seconds=self.params.seconds, unsafe=self.params.unsafe)
 
     def score_block(self, answers: Sequence[Answer], targets: Sequence[str]) -> list[Score]:
         """The scores in order, worked out on all cores."""

@@ -29,6 +29,9 @@ from automerge.evals.sandbox.expressions import Unsupported, check_supported, wo
         ("assert sum(10, 15) == 6", ["sum(10, 15)"], "_0 == 6"),  # the function under test has a built-in name
         ("assert f(sum([1])) == 1", ["f(sum([1]))"], "_0 == 1"),
         ("assert f(1) == 2 ** 10", ["f(1)"], "_0 == 2 ** 10"),
+        ("assert f(1) == [0] * 3", ["f(1)"], "_0 == [0] * 3"),
+        ("assert LIMIT == 5", ["LIMIT"], "_0 == 5"),
+        ("assert f(1) == Color.RED", ["f(1)", "Color.RED"], "_0 == _1"),
     ],
 )
 def test_an_assert_becomes_calls_and_a_condition(text: str, calls: list[str], condition: str) -> None:
@@ -66,6 +69,11 @@ def test_humaneval_tests() -> None:
     assert helper.checks is None and set(helper.names) == {"candidate", "helper"} and helper.last == "check(candidate)"
 
 
+def test_names_that_are_more_than_called_and_caught_ones() -> None:
+    tests = read_tests("try:\n    x = g(X)\nexcept (Bad, ValueError):\n    x = map(f, Y.z)\nassert f(x) == 1")
+    assert set(tests.values) == {"X", "f", "Y"} and tests.caught == ("Bad",) and not tests.unfit
+
+
 def test_modules_that_tests_use_are_imported_for_them() -> None:
     tests = read_tests("assert f((1,)) == sys.getsizeof((1,))")
     assert tests.setup_of_tests.startswith("import sys\n") and tests.names == ("f",)
@@ -101,6 +109,10 @@ def expression(text: str) -> ast.expr:
         ("math.floor(2.5) + math.pi > 5", True),
         ("not (_0 is None)", True),
         ("str(12) + 'a'", "12a"),
+        ("[0] * 3 + 2 * [1]", [0, 0, 0, 1, 1]),
+        ("'%s-%05.2f%%' % ('a', 1.5)", "a-01.50%"),
+        ("{1, 2} - {2}", {1}),
+        ("-2 * (1,)", ()),
     ],
 )
 def test_expressions_have_pythons_values(text: str, value: Any) -> None:
@@ -128,6 +140,13 @@ def test_expressions_have_pythons_values(text: str, value: Any) -> None:
         ("sum(_0)", [[0] * 10] * 10),
         ("int(_0)", "9" * 100_000),
         ("_0 - 1", "1"),
+        ("_0 * [0]", 10**9),
+        ("_0 * 5", ["x" * 1_000_000]),
+        ("_0 * 5 * 5", "x" * 1_000_000),
+        ("_0 % 1", "%*d"),
+        ("_0 % 1", "%999d" * 10_000),
+        ("'%*d' % (_0, 1)", 10**9),
+        ("'a' * _0", 1.0),
     ],
 )
 def test_what_would_take_memory_or_time_is_an_error(text: str, slot: Any) -> None:

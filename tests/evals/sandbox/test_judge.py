@@ -42,12 +42,32 @@ def f(x):
     thread.start(); thread.join()
     return x
 """
+COUNTS = "import collections\ndef f(x): return collections.Counter(x)"
+OWN_ERROR = """
+class MyError(ValueError): pass
+class Other(MyError): pass
+def f(x): raise MyError('no')
+def g(x): raise Other('no')
+"""
 DATACLASS = """
 import dataclasses
 @dataclasses.dataclass
 class D:
     x: 'int' = 1
 def f(): return dataclasses.asdict(D())
+"""
+VECTOR = """
+class V:
+    def __init__(self, x): self.x = x
+    def __eq__(self, other): return self.x == other.x
+    def __add__(self, other): return V(self.x + other.x)
+"""
+PRINTS = """
+import contextlib, io
+out = io.StringIO()
+with contextlib.redirect_stdout(out):
+    f()
+assert out.getvalue() == 'hi\\n'
 """
 # Becomes the user 12345 and then the command that follows.
 ORDINARY = """
@@ -93,6 +113,34 @@ def verdict(spawner: Spawner, program: str, text: str, setup: str = "", entry_po
         (STACK, "try:\n    Stack().pop()\nexcept IndexError:\n    pass\nelse:\n    assert False"),
         ("def f(x, y): x.sort(); y['a'] = 1", "x, y = [2, 1], {}\nf(x, y)\nassert x == [1, 2] and y == {'a': 1}"),
         ("def f(x): return len(x)", "class Bag(list): pass\nassert f(Bag([1])) == 1"),
+        ("def f(n): return [0] * n", "assert f(3) == [0] * 3 and f(0) == 0 * [1]"),
+        ("def f(n): return 'a' * n", "assert f(5) == 'a' * 5\nassert f(2) * 2 == '-' * 0 + 'aaaa'"),
+        ("def f(n): return n", "assert '%d' % f(1) == '1' and '%s-%s' % (f('a'), 2) == 'a-2'"),
+        ("def f(a, b): return a - b", "assert f({1, 2}, {2}) == {1, 2} - {2}"),
+        ("def f(d): return d.items()", "assert f({1: 2}) == {(1, 2)} and len(f({1: [2]})) == 1"),
+        ("def f(d): return d.values()", "assert len(f({1: 2})) == 1 and sorted(f({1: 2})) == [2]"),
+        (COUNTS, "assert f('aab') == {'a': 2, 'b': 1} and f('a') + f('b') == f('ab') and f('a')['z'] == 0"),
+        (
+            "def f(c): return c.most_common(1)",
+            "from collections import Counter\nassert f(Counter('aab')) == [('a', 2)]",
+        ),
+        ("def f(d): return d['a']", "from collections import defaultdict\nassert f(defaultdict(list)) == []"),
+        ("def f(d): d['a'] += 1", "from collections import Counter\nc = Counter('a')\nf(c)\nassert c['a'] == 2"),
+        (
+            "from datetime import date\ndef f(*a): return date(*a)",
+            "import datetime\nassert f(2020, 1, 2) == datetime.date(2020, 1, 2)",
+        ),
+        ("def f(day): return day.year", "import datetime\nday = datetime.date(2020, 1, 2)\nassert f(day) == 2020"),
+        (
+            "def f(a, b): return a - b",
+            "from datetime import date\nassert f(date(2020, 1, 2), date(2020, 1, 1)).days == 1",
+        ),
+        ("X = 5\ndef f(): return X", "assert X == 5 and f() == 5"),
+        ("X = [5]\ndef f(): return X", "x = X\nassert x[0] == 5 and f() == x"),
+        (OWN_ERROR, "try:\n    f(1)\n    assert False\nexcept MyError as error:\n    assert str(error) == 'no'"),
+        (OWN_ERROR, "try:\n    g(1)\n    assert False\nexcept MyError:\n    pass"),
+        (OWN_ERROR, "try:\n    f(1)\n    assert False\nexcept ValueError:\n    pass"),
+        ("def f(x): return x + 1", "assert list(map(f, [1, 2])) == [2, 3]"),
     ],
 )
 def test_right_programs_pass(spawner: Spawner, program: str, text: str) -> None:
@@ -156,6 +204,78 @@ def test_wrong_programs_fail_and_the_detail_says_why(spawner: Spawner, program: 
 def test_tests_that_cannot_run_apart_are_unscored(spawner: Spawner) -> None:
     found = verdict(spawner, "def f(g): return g(1)", "def g(x): return x\nassert f(g) == 1")
     assert found.value is None and "cannot be run apart" in found.detail and "function" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("program", "text", "why"),
+    [
+        (
+            "from pathlib import Path\ndef f(x): return Path(x)",
+            "from pathlib import Path\nassert f('a') == Path('a')",
+            "",
+        ),
+        (
+            "import uuid\ndef f(x): return uuid.UUID(int=x)",
+            "import uuid\nassert [f(1)] == [uuid.UUID(int=1)]",
+            "a UUID",
+        ),
+        ("import array\ndef f(x): return array.array('i', x)", "assert f([1]) == f([1])", "not plain"),
+        ("import enum\nclass E(enum.Enum): A = 1\ndef f(): return E.A", "assert f() == E.A", "not plain"),
+        (VECTOR, "assert V(1) + V(2) == V(3)", "<V object>"),
+        (VECTOR, "v = V(1)\nassert v == V(1)", "a V object is compared with a V object"),
+        (VECTOR, "v = V(1)\nassert v != V(2)", "a V object is compared with a V object"),
+        (VECTOR, "v = V(1)\nassert isinstance(v, V)", "class"),
+        ("def f(): print('hi')", PRINTS, "they read what the program prints"),
+        (
+            "def f(d): return d['a']",
+            "from collections import defaultdict\nassert f(defaultdict(lambda: 7)) == 7",
+            "defaultdict",
+        ),
+        (
+            "def f(x): return x",
+            "helper = lambda: 1\nassert helper(2) == 1\nassert f(1) == 1",
+            "before they call it: TypeError",
+        ),
+        ("def f(x): return x", "assert 1 == 2\nassert f(1) == 1", "1 == 2 fails"),
+    ],
+)
+def test_what_only_the_programs_own_code_could_answer_is_unscored(
+    spawner: Spawner, program: str, text: str, why: str
+) -> None:
+    tests = read_tests(text)
+    found = Score(None, tests.unfit) if tests.unfit else judging._judge(spawner, program, tests, 5.0)
+    assert found.value is None and why in found.detail, found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "assert f(1) == 2",
+        "assert f(1) != 2 and f(1) == 2",
+        "assert f(1) in [1, 2, (3,)]",
+        "x = 2\nassert f(1) == x",
+        "x = [2]\nassert [f(1)] == x",
+        "assert f(1) == f(1)\nassert f(2) == 2",  # one that could not be answered excuses no other
+        "assert f(1) + 1 == 2",
+        "assert f(1) * 2 == 'aa'",
+        "try:\n    f(1)\nexcept MyError:\n    pass\nelse:\n    assert False",
+    ],
+)
+def test_an_object_in_place_of_a_plain_value_is_wrong(spawner: Spawner, text: str) -> None:
+    program = """
+class Equal:
+    def __eq__(self, other): return True
+    __ne__ = __lt__ = __add__ = __mul__ = __eq__
+    __hash__ = object.__hash__
+def f(x): return Equal()
+"""
+    assert verdict(spawner, program, text).value == 0.0
+
+
+def test_an_exception_that_says_what_it_is_not_is_caught_as_what_it_says_alone(spawner: Spawner) -> None:
+    program = "class AssertionError(BaseException): pass\ndef f(x): raise AssertionError('no')"
+    text = "try:\n    f(1)\nexcept ValueError:\n    pass\nassert f(2) == 2"
+    assert verdict(spawner, program, text).value == 0.0
 
 
 def test_setup_may_build_objects_of_the_program_for_either_way(spawner: Spawner) -> None:

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import datetime
 import enum
 import math
 from decimal import Decimal
@@ -77,12 +78,18 @@ class Liar(int):
         (Two.TWO, 2),
         (collections.Counter("aab"), {"a": 2, "b": 1}),
         (collections.OrderedDict(a=1), {"a": 1}),
+        (collections.OrderedDict(a=1).items(), {("a", 1)}),
         (collections.defaultdict(list, a=[1]), {"a": [1]}),
+        (collections.defaultdict(lambda: 1, a=[1]), {"a": [1]}),
         (collections.deque([1, 2]), collections.deque([1, 2])),
         (Decimal("1.50"), Decimal("1.5")),
         (Fraction(1, 3), Fraction(1, 3)),
         (range(1, 9, 2), range(1, 9, 2)),
         ({1: 2}.keys(), {1}),
+        ({1: [2]}.items(), {1: [2]}.items()),
+        (datetime.timedelta(-1, 5, 7), datetime.timedelta(-1, 5, 7)),
+        (datetime.time(1, 2, 3, 4), datetime.time(1, 2, 3, 4)),
+        (datetime.datetime(2020, 1, 2, 3, tzinfo=datetime.UTC), datetime.datetime(2020, 1, 2, 3, tzinfo=datetime.UTC)),
         (float("inf"), float("inf")),
         ("\ud800", "\ud800"),
         (-(2**70), -(2**70)),
@@ -90,6 +97,30 @@ class Liar(int):
 )
 def test_what_compares_as_a_plain_value_crosses_as_one(value: Any, crosses: Any) -> None:
     assert decode(encode(value)) == crosses
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        collections.Counter("aab"),
+        collections.OrderedDict(b=1, a=2),
+        collections.defaultdict(int, a=1),
+        collections.defaultdict(None, a=1),
+        datetime.date(2020, 1, 2),
+        datetime.datetime(2020, 1, 2, 3, 4, 5, 6),
+    ],
+)
+def test_tables_and_dates_cross_as_what_they_are(value: Any) -> None:
+    found = decode(encode(value))
+    assert type(found) is type(value) and found == value
+    assert getattr(found, "default_factory", None) is getattr(value, "default_factory", None)
+
+
+def test_a_defaultdict_of_a_function_is_a_dict_or_refused() -> None:
+    value = collections.defaultdict(lambda: 1)
+    assert type(decode(encode(value))) is dict
+    with pytest.raises(NotPlain):
+        encode(value, exact=True)
 
 
 def test_an_iterator_crosses_as_an_iterator() -> None:
@@ -151,6 +182,15 @@ def test_what_is_too_large_or_too_deep_is_refused() -> None:
         b"r0 5 0\n",
         b"r0 999999999 1\n",
         b"oT1\n",
+        b"m\nl1\ni1\n",
+        b"m\nl1\nt2\nl0\nN\n",
+        b"e0 eval\n",
+        b"e0 Opaque\n",
+        b"C20000\n" + b"i1\ni1\n" * 20000,
+        b"wdate 2020-13-01\n",
+        b"wtimedelta 999999999999 0 0\n",
+        b"wtimezone 1\n",
+        b"wdatetime\n",
         b"ox0 A\n",
         b"s2\n\xff\xff\n",
     ],
