@@ -28,6 +28,7 @@ from automerge.merge.stack import stacked
 from automerge.merge.vocabulary.embeddings import HEAD, rows_of
 from automerge.merge.vocabulary.merged import MergedTokenizer, Speaker
 from automerge.merge.vocabulary.reindex import reindexed, untied
+from automerge.merge.vocabulary.rows import RowMap
 from automerge.merge.vocabulary.tokenizers import SETTINGS, SPECIAL, TEMPLATE, VOCABULARY_FILES, has_tokenizer
 from automerge.recipe import UNION, ModelRef, Recipe
 
@@ -80,6 +81,19 @@ class Models:
         if folders[0] == folders[1]:
             return True
         return all(_bytes(folders[0] / file) == _bytes(folders[1] / file) for file in RENDERING_FILES)
+
+    def rows(self, name: str) -> int | None:
+        """The rows of a model's input embedding; None where it has none that is known."""
+        return rows_of(self._shapes_of(name))
+
+    def token_ids(self, name: str) -> dict[str, Any]:
+        """The ids that the model's config.json and generation_config.json give: key → ids, an adapter's the base's."""
+        return self._speaker(name).token_ids or self._speaker(self.base_ref.name).token_ids
+
+    def row_map(self, recipe: Recipe) -> RowMap | None:
+        """Which rows of whose embeddings a merge of the recipe takes; None where each model's lie as they are. Raises
+        as `frame` does."""
+        return self._tokenizer(recipe).row_map
 
     def folder_of(self, name: str) -> Path:
         """The folder whose tokenizer and chat template the model uses: `base`, or a source's name. An adapter without
