@@ -15,7 +15,14 @@ from automerge.errors import SourceError
 from automerge.merge.frame import Frame
 from automerge.merge.layout import count_layers, in_order
 from automerge.merge.sources.checkpoint import Checkpoint
-from automerge.merge.sources.compat import check_described, check_fits, check_vocabularies, merged_shapes, unlike
+from automerge.merge.sources.compat import (
+    check_described,
+    check_fits,
+    check_rows,
+    check_vocabularies,
+    merged_shapes,
+    unlike,
+)
 from automerge.merge.sources.digest import digest
 from automerge.merge.sources.folder import ADAPTER_CONFIG, is_adapter, read_bytes
 from automerge.merge.sources.locate import locate
@@ -242,6 +249,7 @@ def find_models(base: str, sources: Mapping[str, str], *, base_name: str = "base
     root = Checkpoint(folder)
     check_described(root)
     shapes = merged_shapes(root, root)
+    check_rows(shapes, str(folder))
     opened: dict[str, Source] = {}
     own_shapes: dict[str, Shapes] = {}
     for name in sorted(sources):
