@@ -287,6 +287,8 @@ class _Writer:
             return
         models = self.models
         alike = models.same_tokenizer("base", self.lender) and models.rows(self.base) == models.rows(self.lender)
-        if not alike or any(bool(((row_map.own[name] == NONE) & (row_map.lent != NONE)).any()) for name in self.sources):
+        if not alike or any(
+            bool(((row_map.own[name] == NONE) & (row_map.lent != NONE)).any()) for name in self.sources
+        ):
             message = f"the base is no model of a {self.recipe.method} in mergekit, and lends rows of tokens here"
             raise ConfigError(message, hint="Give the models one vocabulary, or a rule for the tokens they lack.")

@@ -25,7 +25,7 @@ SPOKEN = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
-    """Pico models, and copies that speak otherwise: another template (two of them), more rows, other ids, no tokenizer."""
+    """Pico models, and copies that speak otherwise: another template (two), more rows, other ids, no tokenizer."""
     root = tmp_path_factory.mktemp("again")
     made = pico_family(root, "llama")
     for name, source in (("chat", "one"), ("chatb", "two"), ("padded", "two"), ("ids", "one"), ("mute", "three")):
