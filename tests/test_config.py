@@ -61,7 +61,12 @@ def test_yaml_1_2(tmp_path: Path) -> None:
         ("a: 1\nb: 2\na: 3\n", 'line 3: not valid YAML: found duplicate key "a" with value "3"'),
         ("a:\n  {b: 1, b: 2}", 'line 2: not valid YAML: found duplicate key "b"'),
         ("- 1\n- 2", "expected a mapping of keys, got list"),
-        ("", "expected a mapping of keys, got NoneType"),
+        ("", "the file is empty"),
+        ("# nothing", "the file is empty"),
+        ("a: {null: 1}", "expected a word as a key, got null"),
+        ("true: 1", "expected a word as a key, got true"),
+        ('a: "\\ud800"', "half a surrogate pair is no character"),
+        ('"\\udc00": 1', "half a surrogate pair is no character"),
         ("text", "expected a mapping of keys, got str"),
         (b"a: \xff\xfe", "expected UTF-8 text: "),
         ("a: [1", "line 1: not valid YAML: expected ',' or ']'"),
@@ -79,8 +84,17 @@ def test_what_is_no_mapping_in_yaml(tmp_path: Path, text: str | bytes, message: 
     path = written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         read_yaml(path)
-    assert caught.value.where == str(path)
+    assert caught.value.where is not None and caught.value.where.startswith(str(path))
     assert message in caught.value.message
+
+
+def test_escaped_pairs_are_one_character(tmp_path: Path) -> None:
+    """As json.dumps writes what lies beyond 16 bits."""
+    assert read_yaml(written(tmp_path, json.dumps({"a": ["😀"], "😀": 1}))) == {"a": ["😀"], "😀": 1}
+
+
+def test_variables_can_be_left_alone(tmp_path: Path) -> None:
+    assert read_yaml(written(tmp_path, "a: ${HOME}"), variables=False) == {"a": "${HOME}"}
 
 
 def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:

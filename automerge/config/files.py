@@ -16,8 +16,9 @@ _PACKAGE = Path(__file__).parent.parent
 MAX_VALUES = 100_000  # of one file, far more than any config needs
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML 1.2 mapping, with ${NAME} and ${NAME:-default} taken from the environment. Doubled keys are refused."""
+def read_yaml(path: Path, *, variables: bool = True) -> dict[str, Any]:
+    """A YAML 1.2 mapping; `variables`: with ${NAME} and ${NAME:-default} taken from the environment. Doubled keys are
+    refused."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -32,12 +33,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"line {line}: not valid YAML: {problem}", where=str(path)) from error
     except (YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or tagged number that is none
         raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
+    if data is None:
+        raise ConfigError("the file is empty", where=str(path))
     if not isinstance(data, dict):
         raise ConfigError(f"expected a mapping of keys, got {type(data).__name__}", where=str(path))
     try:
         if (size := _size(data, {})) > MAX_VALUES:
             raise ConfigError(f"expected at most {MAX_VALUES:,} values, got {size:,}, aliases counted", where=str(path))
-        return {str(key): _interpolate(value, f"{path}: {key}") for key, value in data.items()}
+        return {_key(key, str(path)): _read(value, f"{path}: {key}", variables) for key, value in data.items()}
     except RecursionError as error:
         raise ConfigError("not valid here: an alias contains itself, or too many levels", where=str(path)) from error
 
@@ -53,14 +56,33 @@ def _size(value: Any, known: dict[int, int]) -> int:
     return known[id(value)]
 
 
-def _interpolate(value: Any, where: str) -> Any:
+def _key(key: Any, where: str) -> str:
+    if key is None or isinstance(key, bool):
+        word = "null" if key is None else str(key).lower()
+        raise ConfigError(f"expected a word as a key, got {word}", where=where, hint="Put it in quotes.")
+    return _text(str(key), where)
+
+
+def _text(text: str, where: str) -> str:
+    """The text with the halves of escaped pairs joined, as JSON writes them. Raises ConfigError for half a pair."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"half a surrogate pair is no character: {text!a}", where=ascii(where)[1:-1]) from error
+
+
+def _read(value: Any, where: str, variables: bool) -> Any:
     if isinstance(value, dict):
-        return {str(key): _interpolate(entry, f"{where}.{key}") for key, entry in value.items()}
+        return {_key(key, where): _read(entry, f"{where}.{key}", variables) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_interpolate(entry, where) for entry in value]
+        return [_read(entry, where, variables) for entry in value]
     if not isinstance(value, str):
         return value
+    text = _text(value, where)
+    return _interpolate(text, where) if variables else text
 
+
+def _interpolate(value: str, where: str) -> str:
     def replace(match: re.Match[str]) -> str:
         if SECRET.search(match["name"]):
             hint = "What needs it (the hub, a judge, a database) takes it from the environment by itself."

@@ -16,7 +16,7 @@ from automerge.merge.embeddings import HEAD, rows_of
 from automerge.merge.frame import Frame
 from automerge.merge.layout import count_layers, in_order
 from automerge.merge.sources.checkpoint import Checkpoint
-from automerge.merge.sources.compat import check_described, check_fits, merged_shapes, unlike
+from automerge.merge.sources.compat import check_described, check_fits, check_rows, merged_shapes, unlike
 from automerge.merge.sources.digest import digest
 from automerge.merge.sources.folder import ADAPTER_CONFIG, is_adapter, read_bytes
 from automerge.merge.sources.locate import locate
@@ -28,6 +28,7 @@ from automerge.merge.sparse.rows import NO_ROWS
 from automerge.merge.stack import stacked
 from automerge.merge.vocabulary.merged import MergedTokenizer, Speaker
 from automerge.merge.vocabulary.reindex import reindexed, untied
+from automerge.merge.vocabulary.rows import RowMap
 from automerge.merge.vocabulary.tokenizers import (
     SETTINGS,
     SPECIAL,
@@ -87,6 +88,19 @@ class Models:
         if folders[0] == folders[1]:
             return True
         return all(_bytes(folders[0] / file) == _bytes(folders[1] / file) for file in RENDERING_FILES)
+
+    def rows(self, name: str) -> int | None:
+        """The rows of a model's input embedding; None where it has none that is known."""
+        return rows_of(self._shapes_of(name))
+
+    def token_ids(self, name: str) -> dict[str, Any]:
+        """The ids that the model's config.json and generation_config.json give: key → ids, an adapter's the base's."""
+        return self._speaker(name).token_ids or self._speaker(self.base_ref.name).token_ids
+
+    def row_map(self, recipe: Recipe) -> RowMap | None:
+        """Which rows of whose embeddings a merge of the recipe takes; None where each model's lie as they are. Raises
+        as `frame` does."""
+        return self._tokenizer(recipe).row_map
 
     def folder_of(self, name: str) -> Path:
         """The folder whose tokenizer and chat template the model uses: `base`, or a source's name. An adapter without
@@ -235,6 +249,7 @@ def find_models(base: str, sources: Mapping[str, str], *, base_name: str = "base
     root = Checkpoint(folder)
     check_described(root)
     shapes = merged_shapes(root, root)
+    check_rows(shapes, str(folder))
     opened: dict[str, Source] = {}
     own_shapes: dict[str, Shapes] = {}
     for name in sorted(sources):

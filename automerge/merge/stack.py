@@ -35,6 +35,12 @@ def stacked(frame: Frame, recipe: Recipe) -> Frame:
     if not recipe.slices:
         return frame
     tensors = lay_out(frame, get_method(recipe.method), recipe.options, recipe.base.name, recipe.slices)
+    depth = _depth(frame)
+    if any(stop > depth for part in recipe.slices for _, stop in part.layers.values()):
+        message = (
+            f"config.json counts {depth} layers; what is stored beyond them, to layer {frame.n_layers - 1}, is none"
+        )
+        raise ConfigError(message, where="slices", hint=f"Take layers 0 to {depth - 1}; a stack leaves the others out.")
     moved = {place_of(name).layer: place_of(tensor.base).layer for name, tensor in tensors.items()}
     layers = [old for _, old in sorted((new, old) for new, old in moved.items() if new is not None and old is not None)]
     shapes = {name: tuple(frame.shapes[tensor.base]) for name, tensor in tensors.items()}
@@ -42,7 +48,7 @@ def stacked(frame: Frame, recipe: Recipe) -> Frame:
         names=tuple(in_order(tensors)),
         shapes=shapes,
         n_layers=len(layers),
-        config=_config(frame, layers),
+        config=_config(frame, layers, depth),
         base=Moved(frame.base, {name: tensor.base for name, tensor in tensors.items()}),
         sources={name: _source(frame, name, tensors) for name in frame.sources},
         takes_part={name: frozenset(tensor.sources) for name, tensor in tensors.items()},
@@ -239,14 +245,23 @@ def _source(frame: Frame, name: str, tensors: Mapping[str, Laid]) -> Source:
 # --- config.json --------------------------------------------------------------------------------------------------
 
 
-def _config(frame: Frame, layers: list[int]) -> dict[str, Any]:
-    """The base's config with the new number of layers, and every per-layer list taken from the base's layers.
+def _depth(frame: Frame) -> int:
+    """The layers that config.json counts: there may be more, which predict further tokens."""
+    text = frame.config.get("text_config")
+    configs = (frame.config, text) if isinstance(text, Mapping) else (frame.config,)
+    counts = (config[key] for config in configs for key in LAYER_COUNTS if isinstance(config.get(key), int))
+    return min(next(counts, frame.n_layers), frame.n_layers)
+
+
+def _config(frame: Frame, layers: list[int], depth: int) -> dict[str, Any]:
+    """The base's config with the new number of layers in place of `depth`, and every per-layer list taken from the
+    base's layers.
 
     A list that transformers works out itself where a config leaves it out (which layers attend locally) is written
     down, for the pattern of a stack need not be the pattern of a model.
     """
-    config = _picked(frame.config, frame.n_layers, layers)
-    return _filled(config, _picked(_worked_out(frame.config), frame.n_layers, layers), len(layers))
+    config = _picked(frame.config, depth, layers)
+    return _filled(config, _picked(_worked_out(frame.config), depth, layers), len(layers))
 
 
 def _picked(value: Any, n_layers: int, picked: list[int]) -> Any:
@@ -270,7 +285,7 @@ def _worked_out(config: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import AutoConfig
 
     settings = {key: value for key, value in config.items() if key != "model_type"}
-    with suppress(ValueError, KeyError, TypeError, AttributeError):
+    with suppress(Exception):  # whatever transformers holds against it: the config is taken as it is
         made: dict[str, Any] = AutoConfig.for_model(str(config.get("model_type")), **settings).to_dict()
         return made
     return {}

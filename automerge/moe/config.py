@@ -98,7 +98,7 @@ def moved(config: MoeConfig, place: Callable[[str], str]) -> MoeConfig:
 
 def read_moe(path: Path) -> MoeConfig:
     """The config in a file. Raises ConfigError listing every mistake in its shape."""
-    return validate(MoeConfig, read_yaml(path), str(path))
+    return validate(MoeConfig, read_yaml(path, variables=False), str(path))  # mergekit-moe knows no variables
 
 
 def is_moe(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Checkpoints: single and sharded read the same; everything that is wrong with one has its message."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,6 +112,10 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
         lambda f: edit_json(f / "config.json", quantization_config={"quant_method": "gptq"}),
         "quantised weights (gptq) cannot be merged",
     ),
+    *(
+        (lambda f, said=said: edit_json(f / "config.json", quantization_config=said), "quantization_config: quantised")  # type: ignore[misc]
+        for said in ("gptq", [1], True)
+    ),
     (lambda f: edit_json(f / "config.json", model_type="qwen2"), "model_type: expected the base's llama, got qwen2"),
     (lambda f: edit_json(f / "config.json", architectures=["X"]), "architectures: expected the base's"),
     (lambda f: set_nan(f, float("nan")), "model.norm.weight holds NaN or infinity"),
@@ -183,6 +188,11 @@ BROKEN_SHARDS: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: edit_map(f, ghost=SHARDS[0]), "the index has ghost in model-00001-of-00002.safetensors, but it is not"),
     (lambda f: edit_map(f, lm_head__weight=SHARDS[1]), "the index has lm_head.weight in"),
     (lambda f: (f / SHARDS[1]).unlink(), "this shard is missing"),
+    (lambda f: shutil.copy(f / SHARDS[0], f / WEIGHTS), "model.safetensors is there, but not in model.safetensors.ind"),
+    (
+        lambda f: shutil.copy(f / SHARDS[0], f / "model-00003-of-00003.safetensors"),
+        "model-00003-of-00003.safetensors is there, but not in",
+    ),
     (double, "lm_head.weight is in two shards"),
     (lambda f: (f / INDEX).write_text("{}"), "expected a weight_map"),
     (link_out, "outside the model's folder"),
@@ -196,6 +206,20 @@ def test_bad_shards(base: Path, fine: Path, break_it: Callable[[Path], object], 
     said = refused(base, fine)
     assert message in said
     assert str(fine) in said
+
+
+def test_weights_of_other_names_may_lie_beside(base: Path, fine: Path) -> None:
+    """Mistral's own copies, which no loader of these formats takes."""
+    shutil.copy(fine / WEIGHTS, fine / "consolidated.safetensors")
+    open_models(str(base), {"fine": str(fine)})
+    shard(fine)
+    open_models(str(base), {"fine": str(fine)})
+
+
+def test_a_base_with_another_head_than_embedding(base: Path, fine: Path) -> None:
+    change(base / WEIGHTS, lm_head_weight=torch.ones(50, 32))
+    said = refused(base, fine)
+    assert said.startswith(f"{base}: lm_head.weight has 50 rows, but model.embed_tokens.weight has 64")
 
 
 def test_a_base_may_not_be_an_adapter(base: Path, tmp_path: Path) -> None:

@@ -255,3 +255,18 @@ def test_layers_of_another_make_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"slices\[0\]") as caught:
             stacked(plain(models), recipe)
         assert message in str(caught.value)
+
+
+def test_layers_that_config_json_does_not_count(tmp_path: Path) -> None:
+    """A block that predicts further tokens is stored as one more layer: a stack has none, and counts its own layers."""
+    folder = tiny_llama(tmp_path / "base", layers=3)
+    edit_json(folder / "config.json", num_hidden_layers=2, layer_types=["full_attention", "sliding_attention"])
+    models = open_models(str(folder), {"one": str(fine_tune_of(folder, tmp_path / "one", seed=1))})
+    frame = models.frame(stack_of(models, "passthrough", {"one": (0, 2)}, {"one": (1, 2)}))
+    assert (frame.n_layers, frame.config["num_hidden_layers"]) == (3, 3)
+    assert frame.config["layer_types"] == ["full_attention", "sliding_attention", "sliding_attention"]
+    assert models.frame(recipe_of(models, "passthrough")).config["num_hidden_layers"] == 2
+    with pytest.raises(
+        ConfigError, match=r"config.json counts 2 layers; what is stored beyond them, to layer 2, is none"
+    ):
+        models.frame(stack_of(models, "passthrough", {"one": (0, 3)}, {"one": (1, 2)}))

@@ -120,6 +120,19 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
         lambda f: edit_tokenizer(f, lambda data: data["model"]["vocab"].update({"twice": 5})),
         "share the id 5",
     ),
+    (lambda f: (f / "added_tokens.json").write_text('{"<x>": "abc"}'), "added_tokens.json: <x>: expected a token's id"),
+    (lambda f: (f / "added_tokens.json").write_text('{"<x>": null}'), "added_tokens.json: <x>: expected a token's id"),
+    *(
+        (
+            lambda f, said=said: edit_json(f / "tokenizer_config.json", added_tokens_decoder=said),  # type: ignore[misc]
+            "tokenizer_config.json: added_tokens_decoder: expected",
+        )
+        for said in ({"x": {"content": "q"}}, [1], "abc")
+    ),
+    (
+        lambda f: edit_json(f / "tokenizer_config.json", extra_special_tokens=5),
+        "tokenizer_config.json: extra_special_tokens: expected tokens, got 5",
+    ),
     (lambda f: write_tokenizer(f, [*COMMON, *IM[:1]]), ""),  # a padding row: nothing to refuse
 ]
 
@@ -174,7 +187,7 @@ def test_a_source_without_a_tokenizer_of_the_bases_size_speaks_as_the_base(
         ({"tokens": {"a": TokenRule("base", 45)}}, "base has no row 45, it has 45"),
         ({"tokens": {"a": TokenRule("base", -1)}}, "base has no row -1, it has 45"),
         ({"tokens": {"<im_end>": "base"}, "tokenizer": "union"}, "base has no token '<im_end>'.*It is in x"),
-        ({"pad_to_multiple_of": -1}, "pad_to_multiple_of: expected 0 or more, got -1"),
+        ({"pad_to_multiple_of": -1}, "pad_to_multiple_of: expected 0 to 1,048,576, got -1"),
     ],
 )
 def test_bad_rules(base: Path, more: Path, how: dict[str, Any], message: str) -> None:

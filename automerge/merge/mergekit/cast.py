@@ -32,18 +32,30 @@ class Cast:
     sources: Mapping[str, str]
     names: Mapping[ModelName, str]
     theta: bool
+    folder: Path  # the config's
 
     def name_of(self, model: ModelName) -> str | None:
-        """The model's name; None where the config does not merge it."""
-        return self.names.get(model)
+        """The model's name; None where the config does not merge it. A path may be written in several ways."""
+        if model in self.names:
+            return self.names[model]
+        place = _place(model, self.folder)
+        return next((name for known, name in self.names.items() if _place(known, self.folder) == place), None)
+
+    def locators_of(self, model: ModelName) -> tuple[str, ...]:
+        """What is opened for it: of an adapter its base as well."""
+        return tuple(path for path in _place(model, self.folder) if path)
 
 
 def cast_of(config: MergekitConfig, known: Known, path: Path) -> Cast:
     """Raises ConfigError for a missing base, several bases, a model given twice, an adapter that cannot be used, or
     too few or too many models."""
     folder, where = path.resolve().parent, str(path)
-    given = list(dict.fromkeys(source.model for source in _inputs(config, where)))
-    base = _base_of(config, where)
+    spelt: dict[tuple[str, str], ModelName] = {}  # each model as the file has it first
+    for model in _inputs(config, folder, where):
+        spelt.setdefault(_place(model, folder), model)
+    given = list(spelt.values())
+    base = _base_of(config, folder, where)
+    base = base and spelt.get(_place(base, folder), base)
     if known.role == "base" and base is None:
         hint = "Add base_model: the model that the others are fine-tunes of."
         raise ConfigError(f"{config.merge_method} needs a base_model", where=where, hint=hint)
@@ -60,25 +72,25 @@ def cast_of(config: MergekitConfig, known: Known, path: Path) -> Cast:
     if theta:
         names[frame] = BASE
     _check_number(config, known, inputs, base if known.role == "base" else None, where)
-    return Cast(_path(frame.locator, folder), sources, names, theta)
+    return Cast(_path(frame.locator, folder), sources, names, theta, folder)
 
 
-def _inputs(config: MergekitConfig, where: str) -> list[Input]:
+def _inputs(config: MergekitConfig, folder: Path, where: str) -> list[ModelName]:
     """Every model listed, in order. Raises ConfigError for one that stands twice in one list."""
     parts: list[list[Input]] = [[*part.sources] for part in config.slices or ()] or [config.models or []]
     for number, part in enumerate(parts):
-        seen = [entry.model for entry in part]
-        for model in seen:
-            if seen.count(model) > 1:
-                place = f"slices[{number}]" if config.slices else "models"
-                raise ConfigError(f"{place}: {model} is there twice", where=where, hint="Give each model once.")
-    return [entry for part in parts for entry in part]
+        seen = [_place(entry.model, folder) for entry in part]
+        for entry, place in zip(part, seen, strict=True):
+            if seen.count(place) > 1:
+                there = f"slices[{number}]" if config.slices else "models"
+                raise ConfigError(f"{there}: {entry.model} is there twice", where=where, hint="Give each model once.")
+    return [entry.model for part in parts for entry in part]
 
 
-def _base_of(config: MergekitConfig, where: str) -> ModelName | None:
+def _base_of(config: MergekitConfig, folder: Path, where: str) -> ModelName | None:
     found = [config.base_model] if config.base_model else []
     found += [part.base_model for part in config.slices or () if part.base_model]
-    if len(set(found)) > 1:
+    if len({_place(model, folder) for model in found}) > 1:
         names = ", ".join(str(model) for model in dict.fromkeys(found))
         raise ConfigError(f"one base is supported, got {names}", where=where, hint="Merge in two steps.")
     if found and not config.base_model and any(part.base_model is None for part in config.slices or ()):
@@ -119,6 +131,11 @@ def _locator(model: ModelName, frame: ModelName, folder: Path, where: str) -> st
         hint = f"Merge it first (merge_method: passthrough, models: [{{model: {model}}}]); name that folder."
         raise ConfigError(message, where=where, hint=hint)
     return _path(model.lora_locator, folder)
+
+
+def _place(model: ModelName, folder: Path) -> tuple[str, str]:
+    """Where the model lies, and its adapter ("" without one): the same however the paths are written."""
+    return _path(model.locator, folder), _path(model.lora_locator, folder) if model.lora else ""
 
 
 def _path(text: str, folder: Path) -> str:

@@ -76,5 +76,6 @@ def _theirs(method: Method, values: ByName, *, per_model: bool) -> dict[str, flo
     for theirs in KNOWN[method.name].parameters:
         place = None if isinstance(theirs.default, bool) else ours(method, theirs.name)
         if place is not None and theirs.per_model == per_model:
-            found[theirs.name] = place.turned(values[place.name])
+            value = place.turned(values[place.name])
+            found[theirs.name] = float(int(value)) if theirs.whole else value  # ours rounds down
     return found

@@ -31,8 +31,14 @@ def setting_of(entries: list[Entry], n_layers: int, what: str) -> object:
     """What to write: a number, a list, or a list of {filter, value}. Raises ConfigError where nothing gives it."""
     for conditions in (_constant(entries), _by_kind(entries, n_layers), _by_name(entries)):
         if conditions is not None and not _wrong(conditions, entries, n_layers):
-            return _written(conditions)
+            return _written(_applying(conditions, entries))
     raise ConfigError(f"{what}: mergekit's filters cannot tell these tensors apart")
+
+
+def _applying(conditions: Conditions, entries: list[Entry]) -> Conditions:
+    """Without the filters that others before them make idle."""
+    first = {next(place for place, (word, _) in enumerate(conditions) if word in entry.name) for entry in entries}
+    return [condition for place, condition in enumerate(conditions) if place in first or not condition[0]]
 
 
 def _written(conditions: Conditions) -> object:

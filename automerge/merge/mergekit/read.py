@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from automerge.errors import ConfigError, MergekitError
+from automerge.errors import ConfigError, MergekitError, SourceError
 from automerge.merge.check import check_recipe
 from automerge.merge.mergekit.cast import BASE, Cast, cast_of
 from automerge.merge.mergekit.groups import grouped
@@ -20,6 +20,7 @@ from automerge.merge.mergekit.tensors import tensors_of
 from automerge.merge.mergekit.tokens import chat_template_of, tokenizer_of, vocabulary_of
 from automerge.merge.models import Models, Progress, find_models
 from automerge.merge.registry import Method, near
+from automerge.merge.sources.lora import LoraAdapter
 from automerge.merge.stack import Laid
 from automerge.recipe import Group, Recipe, Setting, Slice, Value, make_recipe
 
@@ -50,7 +51,8 @@ def _read(path: Path, seed: int, progress: Progress | None) -> Imported:
     cast = cast_of(config, known, path)
     notes = _check_parameters(config, method, known, cast, where)
     tokenizer = tokenizer_of(config, cast, where)
-    models = find_models(cast.base, cast.sources)
+    models = _found(config, cast, where)
+    notes += _check_adapters(config, cast, models, where)
     reader = _Reader(config, method, known, cast, models, where)
 
     def recipe_over(models: Models) -> Recipe:
@@ -74,7 +76,7 @@ def _read(path: Path, seed: int, progress: Progress | None) -> Imported:
     vocabulary, template = vocabulary_of(config, cast, models, where), chat_template_of(config, cast, models, where)
     models.frame(recipe_over(models))  # all that can be wrong with it is, before a weight is read
     models = models.digested(progress)
-    return Imported(recipe_over(models), models, tuple(dict.fromkeys(notes)))
+    return Imported(recipe_over(models), models, tuple(dict.fromkeys([*notes, *reader.idle()])))
 
 
 # --- before any model is opened -----------------------------------------------------------------------------------
@@ -118,6 +120,42 @@ def _check_parameters(config: MergekitConfig, method: Method, known: Known, cast
     return notes
 
 
+# --- the models ---------------------------------------------------------------------------------------------------
+
+
+def _found(config: MergekitConfig, cast: Cast, where: str) -> Models:
+    """The models, found and not yet read. A SourceError for one that is not there names its place in the file."""
+    try:
+        return find_models(cast.base, cast.sources)
+    except SourceError as error:
+        entry = next((entry for entry, model in _named(config) if error.where in cast.locators_of(model)), None)
+        if entry is None:
+            raise
+        raise SourceError(f"{error.where}: {error.message}", where=f"{where}: {entry}", hint=error.hint) from None
+
+
+def _named(config: MergekitConfig) -> Iterator[tuple[str, ModelName]]:
+    """Every place of the file that names a model to merge."""
+    if config.base_model is not None:
+        yield "base_model", config.base_model
+    for level, _, model in levels_of(config):
+        if model is not None:
+            yield f"{level.removesuffix('.parameters')}.model", model
+
+
+def _check_adapters(config: MergekitConfig, cast: Cast, models: Models, where: str) -> list[str]:
+    """Raises ConfigError for a full model in an adapter's place; a note for an adapter in a model's."""
+    notes = []
+    for entry, model in _named(config):
+        is_adapter = isinstance(models.sources.get(cast.name_of(model) or ""), LoraAdapter)
+        if model.lora and not is_adapter:
+            hint = f"Name the model alone, model: {model.lora_locator}, or an adapter behind the +."
+            raise ConfigError(f"{model.lora_locator} is a full model, no adapter", where=f"{where}: {entry}", hint=hint)
+        if is_adapter and not model.lora:
+            notes.append(f"{entry}: an adapter, taken over the base; mergekit takes it as {cast.base}+{model} only")
+    return notes
+
+
 # --- tensor by tensor ---------------------------------------------------------------------------------------------
 
 
@@ -133,6 +171,7 @@ class _Reader:
         self.cast = cast
         self.models = models
         self.where = where
+        self.applied: set[int] = set()  # id() of every condition that gave a value
         self.parts = self._parts()
         self.slices = tuple(
             Slice({self._name(source.model): source.layer_range for source in part.sources}) for part in self.parts
@@ -195,7 +234,7 @@ class _Reader:
             raise ConfigError(error.message, where=self.where, hint=error.hint) from None
 
     def _shared(self, theirs: Theirs, name: str, tensor: Laid) -> float | bool:
-        return resolve(theirs, self.parts[tensor.part].levels, name, self._t(tensor), self.where)
+        return resolve(theirs, self.parts[tensor.part].levels, name, self._t(tensor), self.where, self.applied)
 
     # numbers
 
@@ -230,18 +269,42 @@ class _Reader:
             return 0.0 if place.name == "weight" else self.method.parameter(place.name).default
         part = self.parts[tensor.part]
         own = next(entry.parameters for entry in part.sources if self._name(entry.model) == source)
-        found = resolve(theirs, [own, *part.levels], tensor.sources[source], self._t(tensor), self.where)
+        found = resolve(theirs, [own, *part.levels], tensor.sources[source], self._t(tensor), self.where, self.applied)
         return self._ours(theirs, place, found)
 
     def _ours(self, theirs: Theirs, place: Ours, value: float) -> float:
         parameter = self.method.parameter(place.name)
         turned = place.turned(float(value))
+        if theirs.whole and value != int(value):
+            raise ConfigError(f"{theirs.name}: expected a whole number, got {value:g}", where=self.where)
         if not parameter.allows(turned):
             limits = parameter.limits
             if place.complement:
                 limits = f"{'(' if parameter.below_high else '['}{1 - parameter.high:g}, {1 - parameter.low:g}]"
             raise ConfigError(f"{theirs.name}: expected {limits}, got {value:g}", where=self.where)
         return turned
+
+    # what has no effect
+
+    def idle(self) -> list[str]:
+        """A note for every condition with a filter, or behind one that fits all, that gave no tensor its value; of what
+        `options` and `groups` resolved."""
+        names = {*self.tensors, *(name for tensor in self.tensors.values() for name in tensor.sources.values())}
+        notes = []
+        for level, settings, model in levels_of(self.config):
+            if model is not None and self.cast.theta and self._name(model) == BASE:
+                continue
+            for parameter, setting in settings.items():
+                theirs = self.known.parameter(parameter)
+                if theirs is None or theirs.unused:
+                    continue
+                for number, condition in enumerate(setting.conditions):
+                    told = condition.filter not in (None, "*") or any(c.fits("") for c in setting.conditions[:number])
+                    if told and id(condition) not in self.applied:
+                        why = "others come before it" if any(map(condition.fits, names)) else "it fits no tensor"
+                        what = "a value" if condition.filter is None else f"the filter {condition.filter!r}"
+                        notes.append(f"{level}: {parameter}: {what} has no effect: {why}")
+        return notes
 
 
 @dataclass(frozen=True)

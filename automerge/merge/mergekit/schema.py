@@ -9,13 +9,28 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from automerge.config import Closed, read_yaml, validate
 from automerge.errors import ConfigError
+from automerge.merge.vocabulary.rows import MAX_MULTIPLE
+from automerge.recipe import UNION
 
 Scalar = bool | int | float | str
 Name = Annotated[str, Field(min_length=1)]
+
+
+def _no_switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a whole number")
+    return value
+
+
+def _none_is_empty(value: Any) -> Any:
+    return {} if value is None else value
+
+
+Whole = Annotated[int, BeforeValidator(_no_switch)]
 
 
 class ModelName(Closed):
@@ -35,7 +50,10 @@ class ModelName(Closed):
             extra = sorted(set(data) - {"model", "lora"})
             if extra:
                 raise ValueError(f"{extra[0]}: not supported; name a model by its path alone")
-            return {**_split_one("path", data["model"]), **_split_one("lora", data.get("lora") or "")}
+            lora = data.get("lora")
+            return {**_split_one("path", data["model"]), **_split_one("lora", "" if lora is None else lora)}
+        if not isinstance(data, dict | ModelName):
+            raise ValueError("expected a model: path, path@revision or path+lora")
         return data
 
     def __str__(self) -> str:
@@ -56,7 +74,7 @@ def _joined(path: str, revision: str) -> str:
     return f"{path}@{revision}" if revision else path
 
 
-def _split(text: str) -> dict[str, str]:
+def _split(text: str) -> dict[str, Any]:
     if os.path.isdir(os.path.expanduser(text)):  # a folder may have any name
         return {"path": text}
     path, plus, lora = text.partition("+")
@@ -65,13 +83,18 @@ def _split(text: str) -> dict[str, str]:
     return {**_split_one("path", path), **_split_one("lora", lora)}
 
 
-def _split_one(key: str, given: Any) -> dict[str, str]:
+def _split_one(key: str, given: Any) -> dict[str, Any]:
     prefix = "" if key == "path" else "lora_"
     if isinstance(given, dict):
-        return {key: str(given.get("path", "")), f"{prefix}revision": str(given.get("revision") or "")}
-    path, _, revision = str(given).partition("@")
-    if revision and os.path.isdir(os.path.expanduser(str(given))):
-        return {key: str(given)}
+        if extra := [name for name in given if name not in ("path", "revision")]:
+            raise ValueError(f"unknown key {extra[0]!r}; known keys: path, revision")
+        revision = given.get("revision")
+        return {key: given.get("path", ""), f"{prefix}revision": "" if revision is None else revision}
+    if not isinstance(given, str):
+        raise ValueError(f"{'model' if key == 'path' else key}: expected a path or {{path, revision}}, got {given!r}")
+    path, _, revision = given.partition("@")
+    if revision and os.path.isdir(os.path.expanduser(given)):
+        return {key: given}
     return {key: path, f"{prefix}revision": revision}
 
 
@@ -93,11 +116,11 @@ class Condition(Closed):
 
 def _refuse_nesting(value: Any) -> Any:
     if isinstance(value, list):
-        if any(isinstance(entry, dict | list) or entry is None for entry in value):
+        if not all(isinstance(entry, Scalar) for entry in value):
             raise ValueError("expected numbers, switches or words in a list, or only conditions {filter, value}")
         if not value:
             raise ValueError("the list is empty; leave the parameter out, or give it a value")
-    elif value is None or isinstance(value, dict):
+    elif not isinstance(value, Scalar):
         raise ValueError("expected a number, a switch, a word or a list of them")
     return value
 
@@ -117,7 +140,7 @@ class Setting(Closed):
         return {"conditions": ({"value": _refuse_nesting(data)},)}
 
 
-Settings = dict[Name, Setting]
+Settings = Annotated[dict[Name, Setting], BeforeValidator(_none_is_empty)]
 
 
 class Input(Closed):
@@ -126,16 +149,11 @@ class Input(Closed):
     model: ModelName
     parameters: Settings = Field(default_factory=dict)
 
-    @field_validator("parameters", mode="before")
-    @classmethod
-    def _none_is_empty(cls, value: Any) -> Any:
-        return value or {}
-
 
 class SliceInput(Input):
     """A model of a slice, and its layers: start and stop, the stop excluded."""
 
-    layer_range: tuple[int, int]
+    layer_range: tuple[Whole, Whole]
 
     @field_validator("layer_range")
     @classmethod
@@ -152,11 +170,6 @@ class SliceOutput(Closed):
     base_model: ModelName | None = None
     residual_weight: float | None = None  # mergekit reads it and does nothing with it
     parameters: Settings = Field(default_factory=dict)
-
-    @field_validator("parameters", mode="before")
-    @classmethod
-    def _none_is_empty(cls, value: Any) -> Any:
-        return value or {}
 
     @model_validator(mode="after")
     def _equally_long(self) -> "SliceOutput":
@@ -179,7 +192,7 @@ class ModelToken(Closed):
     kind: Literal["model_token"]
     model: ModelName
     token: str | None = None
-    token_id: Annotated[int, Field(ge=0)] | None = None
+    token_id: Annotated[Whole, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "ModelToken":
@@ -203,24 +216,37 @@ class TokenRule(Closed):
     @classmethod
     def _kinds(cls, value: Any) -> Any:
         if isinstance(value, dict) and "kind" in value:
-            kinds: dict[Any, type[Closed]] = {"zero": Zeros, "model_token": ModelToken}
-            if value["kind"] not in kinds:
+            kinds: dict[str, type[Closed]] = {"zero": Zeros, "model_token": ModelToken}
+            if not isinstance(value["kind"], str) or value["kind"] not in kinds:
                 raise ValueError(f"expected a model or a kind, zero or model_token, got {value['kind']!r}")
-            return kinds[value["kind"]].model_validate(value)
-        return None if value is None else ModelName.model_validate(value)
+            return _made(kinds[value["kind"]], value)
+        return None if value is None else _made(ModelName, value)
+
+
+def _made(kind: type[Closed], value: Any) -> Closed:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        said = (
+            (".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, "))
+            for problem in error.errors()
+        )
+        raise ValueError("; ".join(f"{place}: {text}" if place else text for place, text in said)) from None
+
+
+def _whose(value: Any) -> Any:
+    return value if value in ("base", UNION) else _made(ModelName, value)
+
+
+Whose = Annotated[Literal["base", "union"] | ModelName, BeforeValidator(_whose)]  # a tokenizer
 
 
 class Tokenizer(Closed):
     """The merge's vocabulary: of every model, of the base, or of one model."""
 
-    source: str | ModelName = "union"
-    tokens: dict[str, TokenRule] = Field(default_factory=dict)
-    pad_to_multiple_of: Annotated[int, Field(ge=1)] | None = None
-
-    @field_validator("tokens", mode="before")
-    @classmethod
-    def _none_is_empty(cls, value: Any) -> Any:
-        return value or {}
+    source: Whose = "union"
+    tokens: Annotated[dict[str, TokenRule], BeforeValidator(_none_is_empty)] = Field(default_factory=dict)
+    pad_to_multiple_of: Annotated[Whole, Field(ge=1, le=MAX_MULTIPLE)] | None = None
 
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -236,7 +262,7 @@ class MergekitConfig(Closed):
     parameters: Settings = Field(default_factory=dict)
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
-    tokenizer_source: str | ModelName | None = None
+    tokenizer_source: Whose | None = None
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
 
@@ -253,11 +279,6 @@ class MergekitConfig(Closed):
     @classmethod
     def _short_dtype(cls, value: Any) -> Any:
         return re.sub(r"^torch\.", "", value) if isinstance(value, str) else value
-
-    @field_validator("parameters", mode="before")
-    @classmethod
-    def _none_is_empty(cls, value: Any) -> Any:
-        return value or {}
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "MergekitConfig":
@@ -281,7 +302,7 @@ def is_mergekit(path: Path) -> bool:
 
 def parse_mergekit(path: Path) -> MergekitConfig:
     """The config in a file. Raises ConfigError listing every mistake in its shape."""
-    data = read_yaml(path)
+    data = read_yaml(path, variables=False)  # mergekit has none, and a template's ${…} is its own
     if "experts" in data:
         hint = "A mixture of experts is made by: automerge moe CONFIG OUT"
         raise ConfigError("experts: this is a config of mergekit-moe", where=str(path), hint=hint)

@@ -33,15 +33,23 @@ def interpolate(values: list[float], t: float) -> float:
 
 
 def resolve(
-    parameter: Theirs, levels: Iterable[Mapping[str, Setting]], tensor: str, t: float, where: str
+    parameter: Theirs,
+    levels: Iterable[Mapping[str, Setting]],
+    tensor: str,
+    t: float,
+    where: str,
+    applied: set[int] | None = None,
 ) -> float | bool:
-    """The value for a tensor, from the first level that has one, else the default.
+    """The value for a tensor, from the first level that has one, else the default. `applied` takes the id() of the
+    condition it came from.
 
     Raises ConfigError for a value of the wrong kind, or where the parameter must be given and is not.
     """
     for level in levels:
         for condition in level[parameter.name].conditions if parameter.name in level else ():
             if condition.fits(tensor):
+                if applied is not None:
+                    applied.add(id(condition))
                 return evaluate(parameter, condition.value, t, where)
     if parameter.default is None:
         hint = f"Add {parameter.name} to the parameters; a filter there must fit this tensor, or one without a filter."
@@ -63,7 +71,7 @@ def _number(parameter: Theirs, value: Scalar, where: str) -> float:
         try:
             if math.isfinite(number := float(value)):
                 return number
-        except ValueError:
+        except (ValueError, OverflowError):  # a whole number may have more digits than any float
             pass
     raise ConfigError(f"{parameter.name}: expected a number, got {value!r}", where=where)
 

@@ -29,6 +29,11 @@ class Theirs:
     per_model: bool = False
     unused: bool = False
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is a whole number."""
+        return isinstance(self.default, int) and not isinstance(self.default, bool)
+
 
 @dataclass(frozen=True)
 class Known:

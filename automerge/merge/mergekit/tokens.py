@@ -25,13 +25,12 @@ THEIR_TEMPLATES = ("alpaca", "exaone", "llama3", "mistral")  # by name only in m
 def tokenizer_of(config: MergekitConfig, cast: Cast, where: str) -> str:
     """`base`, `union`, or the name of the model whose tokenizer the merge takes."""
     source = config.tokenizer.source if config.tokenizer else config.tokenizer_source
-    if source is None or source in ("base", UNION):
-        return source if isinstance(source, str) else "base"
-    model = ModelName.model_validate(source) if isinstance(source, str) else source
-    name = cast.name_of(model)
+    if not isinstance(source, ModelName):
+        return source or "base"
+    name = cast.name_of(source)
     if name is None:
         hint = f"Name base, {UNION}, or one of: {', '.join(str(known) for known in cast.names)}."
-        raise ConfigError(f"the tokenizer's source, {model}, is not among the models", where=where, hint=hint)
+        raise ConfigError(f"the tokenizer's source, {source}, is not among the models", where=where, hint=hint)
     return name
 
 

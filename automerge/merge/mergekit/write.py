@@ -24,6 +24,7 @@ from automerge.merge.models import Models
 from automerge.merge.registry import get_method
 from automerge.merge.sources.folder import is_adapter
 from automerge.merge.stack import Laid, reads_base
+from automerge.merge.vocabulary.rows import NONE
 from automerge.recipe import Recipe, Slice, TokenRule
 
 
@@ -86,17 +87,20 @@ class _Writer:
         self.recipe = recipe
         self.models = models
         self.method, self.known = known_method(recipe.method, "recipe")
+        self.base = recipe.base.name
         self.sources = [ref.name for ref in recipe.sources]
         self.pair = recipe.method == "slerp" and len(self.sources) == 2  # the base has no part
         self.theta = reads_base(self.method, recipe.options) and not self.pair
         self.parts = self._parts()
+        self.base_model = self._base_model()
+        self.lender = self._lender()
 
     def config(self) -> dict[str, Any]:
         """The whole file."""
         said = {name: self._say(name, tensor) for part in self.parts for name, tensor in part.tensors.items()}
         config: dict[str, Any] = {"merge_method": self.method.name}
-        if self.theta or self.pair:
-            config["base_model"] = self._path(self.recipe.base.name if self.theta else self.sources[0])
+        if self.base_model is not None:
+            config["base_model"] = self._path(self.base_model)
         parts = [self._part(part, said) for part in self.parts]
         if len(parts[-1]["sources"]) > len(parts[0]["sources"]):
             message = (
@@ -213,19 +217,14 @@ class _Writer:
         return {"kind": "model_token", "model": path, which: rule.token}
 
     def _tokenizer(self) -> dict[str, Any]:
+        """Whose tokenizer the merge takes, unless all models speak alike and the file would be read so anyway."""
         recipe = self.recipe
         found: dict[str, Any] = {"chat_template": recipe.chat_template} if recipe.chat_template else {}
-        alike = (
-            all(self.models.same_tokenizer(recipe.tokenizer, name) for name in self.sources)
-            if (recipe.tokenizer != "union")
-            else False
-        )
-        if recipe.vocabulary is None and alike:
+        self._check_rows()
+        if recipe.vocabulary is None and recipe.tokenizer == "base" and all(map(self._speaks_as_base, self.sources)):
             return found
-        source = recipe.tokenizer
-        if source in self.sources or (source == "base" and not self.theta):
-            source = self._path(recipe.base.name if source == "base" else source)
-        tokenizer: dict[str, Any] = {"source": source}
+        source = self._path(recipe.tokenizer) if recipe.tokenizer in self.sources else recipe.tokenizer
+        tokenizer: dict[str, Any] = {"source": self._base_tokenizer() if source == "base" else source}
         if recipe.vocabulary is not None and recipe.vocabulary.tokens:
             tokenizer["tokens"] = {
                 token: {"source": self._row(token, rule), **({"force": True} if rule.force else {})}
@@ -234,3 +233,61 @@ class _Writer:
         if recipe.vocabulary is not None and recipe.vocabulary.pad_to_multiple_of:
             tokenizer["pad_to_multiple_of"] = recipe.vocabulary.pad_to_multiple_of
         return {"tokenizer": tokenizer, **found}
+
+    # a base that is no θ lends config, tokenizer and rows of tokens all the same
+
+    def _base_model(self) -> str | None:
+        """The model to write as base_model: θ, or the first of a slerp's two; a base that is no θ where mergekit then
+        does not merge it as one more model. Without it, mergekit takes any model for the one that lends."""
+        if self.theta:
+            return self.base
+        if self.pair:
+            return self.sources[0]
+        if self.known.role != "input":
+            return None  # a base_model would be θ
+        listed = self._base_in_models()
+        return self.base if listed is None and self.recipe.slices and not self._adapters() else listed
+
+    def _lender(self) -> str:
+        """The model that lends when the file is read again: the base, or a source."""
+        if self.theta or self._adapters() or (self.base_model is not None and not self.pair):
+            return self.base
+        first = self.base_model or min(name for name in self.parts[0].ranges if name != self.base)
+        return self.base if first == self._base_in_models() else first
+
+    def _base_in_models(self) -> str | None:
+        """The source that is the base's own folder."""
+        folder = self.models.base.folder.resolve()
+        return next((name for name in self.sources if self.models.sources[name].folder.resolve() == folder), None)
+
+    def _adapters(self) -> bool:
+        return any(is_adapter(self.models.sources[name].folder) for name in self.sources)
+
+    def _speaks_as_base(self, name: str) -> bool:
+        """Whether the source has the base's tokenizer, chat template and rows; and its ids, where it may lend them."""
+        models = self.models
+        alike = models.same_tokenizer("base", name) and models.rows(self.base) == models.rows(name)
+        return alike and (self.lender == self.base or models.token_ids(self.base) == models.token_ids(name))
+
+    def _base_tokenizer(self) -> str:
+        """What names the base's tokenizer. Raises ConfigError where no model of the merge has it."""
+        if self.theta or (self.base_model is not None and self.lender == self.base):
+            return "base"
+        listed = self._base_in_models()
+        speaking = listed or next((name for name in self.sources if self._speaks_as_base(name)), None)
+        if speaking is None and self.lender != self.base:
+            message = f"the base is no model of a {self.recipe.method} in mergekit, and no model has its tokenizer"
+            raise ConfigError(message, hint="Take the tokenizer of a source.")
+        return "base" if speaking is None else self._path(speaking)
+
+    def _check_rows(self) -> None:
+        """Raises ConfigError where another model lends than the base, and rows of the merge would be other ones."""
+        if self.lender == self.base or (row_map := self.models.row_map(self.recipe)) is None:
+            return
+        models = self.models
+        alike = models.same_tokenizer("base", self.lender) and models.rows(self.base) == models.rows(self.lender)
+        if not alike or any(
+            bool(((row_map.own[name] == NONE) & (row_map.lent != NONE)).any()) for name in self.sources
+        ):
+            message = f"the base is no model of a {self.recipe.method} in mergekit, and lends rows of tokens here"
+            raise ConfigError(message, hint="Give the models one vocabulary, or a rule for the tokens they lack.")

@@ -71,11 +71,12 @@ def check_fits(base: Checkpoint, source: Checkpoint) -> Shapes:
         if theirs[tensor][skip:] != ours[tensor][skip:]:
             message = f"{tensor}: expected the base's shape {list(ours[tensor])}, got {list(theirs[tensor])}"
             raise SourceError(message, where=where, hint="Sources must be fine-tunes of the base.")
-    _check_rows(theirs, where)
+    check_rows(theirs, where)
     return theirs
 
 
-def _check_rows(shapes: Shapes, where: str) -> None:
+def check_rows(shapes: Shapes, where: str) -> None:
+    """Raises SourceError where a head has other rows than the embedding."""
     rows = rows_of(shapes)
     for tensor in row_tensors(shapes):
         if rows is not None and shapes[tensor][:1] != (rows,):

@@ -4,6 +4,7 @@ It reads JSON and names only, never a tensor; checkpoint.py and lora.py do.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ SINGLE = "model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER = "adapter_model.safetensors"
 MAX_TEXT = 100 << 20  # bytes of a config, index or tokenizer: three times the largest tokenizer of a known model
+_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")  # what transformers would load
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -62,10 +64,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config.get("auto_map"):
         hint = "Only architectures that transformers itself knows can be merged; code from a model is never run."
         raise SourceError("auto_map: this model needs remote code", where=where, hint=hint)
-    if config.get("quantization_config"):
-        kind = dict(config["quantization_config"]).get("quant_method", "unknown method")
+    if quantised := config.get("quantization_config"):
+        kind = quantised.get("quant_method", "unknown method") if isinstance(quantised, dict) else "unknown method"
         hint = "Take the unquantised checkpoint; quantise the merge afterwards."
-        raise SourceError(f"quantised weights ({kind}) cannot be merged", where=where, hint=hint)
+        raise SourceError(f"quantization_config: quantised weights ({kind}) cannot be merged", where=where, hint=hint)
     return config
 
 
@@ -73,6 +75,7 @@ def weight_map(folder: Path) -> tuple[dict[str, Path], dict[str, str] | None]:
     """The folder's safetensors files by name, and the index's tensor → file name (None without an index)."""
     if (folder / INDEX).exists():
         listed = _index(folder)
+        _check_unlisted(folder, set(listed.values()))
         return {name: _inside(folder, name) for name in sorted(set(listed.values()))}, listed
     if (folder / SINGLE).exists():
         return {SINGLE: _inside(folder, SINGLE)}, None
@@ -105,6 +108,17 @@ def _index(folder: Path) -> dict[str, str]:
             hint = "A shard is named by its plain file name inside the model's folder."
             raise SourceError(f"{tensor} points at {name!r}", where=where, hint=hint)
     return {str(tensor): str(name) for tensor, name in listed.items()}
+
+
+def _check_unlisted(folder: Path, listed: set[str]) -> None:
+    """Raises SourceError for weights beside an index that does not name them: loaders differ in which they take."""
+    unlisted = sorted(
+        path.name for path in folder.iterdir() if _WEIGHTS.fullmatch(path.name) and path.name not in listed
+    )
+    if unlisted:
+        hint = f"Remove the file, or the index where {unlisted[0]} is the whole model."
+        hint = hint if unlisted[0] == SINGLE else "Remove the file, or fetch the index it belongs to."
+        raise SourceError(f"{unlisted[0]} is there, but not in {INDEX}", where=str(folder), hint=hint)
 
 
 def _inside(folder: Path, name: str) -> Path:

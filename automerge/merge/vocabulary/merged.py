@@ -13,7 +13,7 @@ from typing import Any
 from automerge.errors import SourceError
 from automerge.merge.sources.folder import read_json
 from automerge.merge.vocabulary.folder import Files, files_of, union_files, with_template, write_folder
-from automerge.merge.vocabulary.ids import Translate, rewritten, translator
+from automerge.merge.vocabulary.ids import Translate, is_token_key, rewritten, translator
 from automerge.merge.vocabulary.rows import Member, Output, RowMap, is_plain, output_vocabulary, row_map
 from automerge.merge.vocabulary.tokenizers import (
     Tokens,
@@ -48,6 +48,14 @@ class Speaker:
     def tokens(self) -> Tokens:
         """Its own tokenizer, read once. Raises SourceError."""
         return read_tokens(self.folder)
+
+    @cached_property
+    def token_ids(self) -> dict[str, Any]:
+        """The ids that config.json and generation_config.json give; none of an adapter, which has no such files."""
+        if self.adapter:
+            return {}
+        generation = _generation(self.folder)
+        return {**_ids(self.config), "generation": _ids(self.config if generation is None else generation)}
 
 
 class MergedTokenizer:
@@ -170,6 +178,10 @@ class MergedTokenizer:
             hint = "Give all models one tokenizer and one vocabulary size."
             raise SourceError(message, where=str(speaker.folder), hint=hint)
         return Member(speaker.name, own.tokens.ids, speaker.rows, where=str(own.folder))
+
+
+def _ids(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if is_token_key(key)}
 
 
 def _token_notes(speaker: Speaker, output: Output) -> list[str]:

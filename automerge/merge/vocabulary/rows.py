@@ -23,6 +23,7 @@ from torch import Tensor
 from automerge.errors import ConfigError, SourceError
 from automerge.recipe import UNION, TokenRule
 
+MAX_MULTIPLE = 1 << 20  # more rows than any vocabulary has
 NONE = -1  # as a row: the model has none of its own
 
 
@@ -97,10 +98,10 @@ def output_vocabulary(
     """The merge's vocabulary; `members`: the base, then the sources; `chosen`: one of their names, or union; `ruled`:
     the tokens with a rule.
 
-    Raises SourceError where a tokenizer has a token without a row, ConfigError for a multiple below 0.
+    Raises SourceError where a tokenizer has a token without a row, ConfigError for a multiple that is none.
     """
-    if pad_to_multiple_of < 0:
-        raise ConfigError(f"pad_to_multiple_of: expected 0 or more, got {pad_to_multiple_of}")
+    if not 0 <= pad_to_multiple_of <= MAX_MULTIPLE:
+        raise ConfigError(f"pad_to_multiple_of: expected 0 to {MAX_MULTIPLE:,}, got {pad_to_multiple_of}")
     for member in members:
         _check_rows(member)
     base = members[0]

@@ -154,19 +154,33 @@ def _named(folder: Path) -> dict[str, int | None]:
     """The tokens that the files beside tokenizer.json name, with the ids they give them, if any."""
     found: dict[str, int | None] = {}
     settings = _json(folder / SETTINGS)
-    for token in (*read_roles(folder).values(), *_listed(settings), *_listed(_json(folder / SPECIAL))):
+    listed = [*_listed(settings, folder / SETTINGS), *_listed(_json(folder / SPECIAL), folder / SPECIAL)]
+    for token in (*read_roles(folder).values(), *listed):
         found[token] = None
     for token, number in _json(folder / ADDED).items():
-        found[token] = int(number)
-    for number, entry in dict(settings.get("added_tokens_decoder") or {}).items():
+        found[token] = _id(number, folder / ADDED, token)
+    decoder = settings.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        message = f"added_tokens_decoder: expected ids with a token each, got {decoder!r}"
+        raise SourceError(message, where=str(folder / SETTINGS))
+    for number, entry in decoder.items():
         if (content := _content(entry)) is not None:
-            found[content] = int(number)
+            found[content] = _id(number, folder / SETTINGS, "added_tokens_decoder")
     return found
 
 
-def _listed(settings: Mapping[str, Any]) -> Iterator[str]:
+def _id(number: Any, path: Path, key: str) -> int:
+    try:
+        return int(number)
+    except (TypeError, ValueError, OverflowError):
+        raise SourceError(f"{key}: expected a token's id, got {number!r}", where=str(path)) from None
+
+
+def _listed(settings: Mapping[str, Any], path: Path) -> Iterator[str]:
     for key in ("additional_special_tokens", "extra_special_tokens"):
         given = settings.get(key) or ()
+        if not isinstance(given, dict | list | tuple):
+            raise SourceError(f"{key}: expected tokens, got {given!r}", where=str(path))
         for entry in given.values() if isinstance(given, dict) else given:
             if (token := _content(entry)) is not None:
                 yield token

@@ -180,6 +180,54 @@ def test_an_adapter_is_a_source_over_its_base(config: Writer) -> None:
     assert found.recipe.base.digest != found.recipe.sources[0].digest
 
 
+def test_a_path_may_be_written_in_two_ways(config: Writer) -> None:
+    text = "merge_method: task_arithmetic\nbase_model: base/\nparameters: {weight: 1}\ntokenizer_source: ./math\n"
+    found = read_mergekit(config(text + "models: [{model: ./base}, {model: math}]"))
+    assert [ref.name for ref in found.recipe.sources] == ["math"]
+    assert found.recipe.tokenizer == "math"
+    stack = "merge_method: passthrough\nslices:\n"
+    stack += "".join(f"- sources: [{{model: {name}, layer_range: [0, 1]}}]\n" for name in ("math/", "code", "math"))
+    assert [ref.name for ref in read_mergekit(config(stack)).recipe.sources] == ["code", "math"]
+
+
+def test_an_adapter_by_itself_is_noted(config: Writer) -> None:
+    text = "merge_method: task_arithmetic\nbase_model: base\nparameters: {weight: 1}\nmodels: [{model: %s}]"
+    (note,) = read_mergekit(config(text % "poet")).notes
+    assert note.startswith("models[0].model: an adapter, taken over the base; mergekit takes it as ")
+    assert read_mergekit(config(text % "base+poet")).notes == ()
+
+
+def test_no_environment_in_a_template(config: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mergekit replaces nothing, and what is written is published."""
+    monkeypatch.setenv("HOME", "/secret")
+    text = "models: [{model: math}]\nmerge_method: passthrough\nchat_template: '{{ messages }} ${HOME} ${unset_x}'"
+    assert read_mergekit(config(text)).recipe.chat_template == "{{ messages }} ${HOME} ${unset_x}"
+
+
+@pytest.mark.parametrize(
+    ("weight", "notes"),
+    [
+        ("[{filter: nothing, value: 0.3}, {value: 1}]", ["the filter 'nothing' has no effect: it fits no tensor"]),
+        (
+            "[{value: 1}, {filter: mlp, value: 0.3}, {value: 2}]",
+            [
+                "the filter 'mlp' has no effect: others come before it",
+                "a value has no effect: others come before it",
+            ],
+        ),
+        ("[{filter: mlp, value: 0.3}, {filter: mlp.up, value: 2}, {value: 1}]", ["the filter 'mlp.up' has no effect"]),
+        ("[{filter: mlp, value: 0.3}, {value: 1}]", []),
+    ],
+)
+def test_conditions_that_do_nothing_are_noted(weight: str, notes: list[str], config: Writer) -> None:
+    text = "merge_method: ties\nbase_model: base\nparameters: {int8_mask: [{filter: x, value: true}], weight: 5}\n"
+    found = read_mergekit(config(text + f"models: [{{model: math, parameters: {{weight: {weight}}}}}]")).notes
+    told = [note for note in found if "int8_mask" not in note]
+    assert len(told) == len(notes)
+    for note, expected in zip(told, notes, strict=True):
+        assert f"models[0].parameters: weight: {expected}" in note
+
+
 def test_the_base_s_own_parameters_are_noted(config: Writer) -> None:
     text = "models: [{model: base, parameters: {weight: 3}}, {model: math}]\nbase_model: base\n"
     found = read_mergekit(config(text + "merge_method: task_arithmetic\nparameters: {weight: 1}"))
@@ -316,6 +364,45 @@ REFUSED = {
         TIES + "parameters: {weight: 1}\ntokenizer: {tokens: {a: {source: writing}}}",
         "tokenizer.tokens.a: writing is not among the models",
     ),
+    "full model as adapter": (
+        "models: [{model: base+code}]\nbase_model: base\nmerge_method: task_arithmetic\nparameters: {weight: 1}",
+        "models[0].model: ",
+    ),
+    "one folder twice": (
+        "models: [{model: math}, {model: ./math/}]\nmerge_method: linear",
+        "models: math is there twice",
+    ),
+    "too many digits": (TIES + f"parameters: {{weight: 1{'0' * 400}}}", "weight: expected a number, got 1000"),
+    "too many digits in a list": (TIES + f"parameters: {{weight: [0, 1{'0' * 400}]}}", "weight: expected a number"),
+    "date": (TIES + "parameters: {weight: 2020-01-01}", "parameters.weight: expected a number, a switch, a word or a"),
+    "empty tokenizer": (TIES + "tokenizer_source: ''", "tokenizer_source: path: String should have at least 1"),
+    "tokenizer of three": (TIES + "tokenizer_source: a+b+c", "tokenizer_source: expected path or path+lora"),
+    "no tokenizer": (TIES + "tokenizer: {source: }", "tokenizer.source: expected a model: path, path@revision or"),
+    "kind list": (TIES + "tokenizer: {tokens: {a: {source: {kind: [x]}}}}", "expected a model or a kind, zero or mod"),
+    "kind mapping": (TIES + "tokenizer: {tokens: {a: {source: {kind: {}}}}}", "expected a model or a kind, zero or m"),
+    "padding": (TIES + "tokenizer: {pad_to_multiple_of: 10000000000}", "should be less than or equal to 1048576"),
+    "more padding": (TIES + f"tokenizer: {{pad_to_multiple_of: 1{'0' * 30}}}", "pad_to_multiple_of: "),
+    "padding of true": (TIES + "tokenizer: {pad_to_multiple_of: true}", "pad_to_multiple_of: expected a whole number"),
+    "range of switches": (STACK + "- sources: [{model: math, layer_range: [false, true]}]", "expected a whole number"),
+    "half a step": (
+        TWO + "merge_method: karcher\nparameters: {max_iter: 2.5}",
+        "max_iter: expected a whole number, got",
+    ),
+    "parameters list": (TIES + "parameters: []", "parameters: Input should be a valid dictionary"),
+    "parameters 0": (TIES + "parameters: 0", "parameters: Input should be a valid dictionary"),
+    "tokens list": (TIES + "tokenizer: {tokens: []}", "tokenizer.tokens: Input should be a valid dictionary"),
+    "tokens word": (TIES + "tokenizer: {tokens: ''}", "tokenizer.tokens: Input should be a valid dictionary"),
+    "token null": (TIES + "tokenizer: {tokens: {null: {source: {kind: zero}}}}", "expected a word as a key, got null"),
+    "token true": (TIES + "tokenizer: {tokens: {true: {source: {kind: zero}}}}", "expected a word as a key, got true"),
+    "half a character": (TIES + 'chat_template: "{{ messages }} \\ud800"', "half a surrogate pair is no character"),
+    "a model's number": (
+        "models: [{model: {model: 3}}]\nmerge_method: linear",
+        "models.0.model: model: expected a path",
+    ),
+    "a model's nothing": ("models: [{model: {model: null}}]\nmerge_method: linear", "got None"),
+    "a model's list": ("models: [{model: [math]}]\nmerge_method: linear", "models.0.model: expected a model: path, "),
+    "a model's key": ("models: [{model: {model: {pth: a}}}]\nmerge_method: linear", "unknown key 'pth'"),
+    "empty file": ("", "the file is empty"),
     "template": (TIES + "parameters: {weight: 1}\nchat_template: llama3", "mergekit's own 'llama3' is not known here"),
     "no template": (TIES + "parameters: {weight: 1}\nchat_template: gemma", "neither a known name nor a Jinja templa"),
 }
@@ -328,7 +415,23 @@ def test_refused(case: str, config: Writer) -> None:
     with pytest.raises(AutomergeError) as caught:
         read_mergekit(path)
     assert message in str(caught.value)
-    assert caught.value.where
+    assert caught.value.where and str(path) in caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [
+        ("models: [{model: math}, {model: nowhere}]\nmerge_method: linear\nparameters: {weight: 1}", "models[1].model"),
+        (TIES.replace("base_model: base", "base_model: nowhere") + "parameters: {weight: 1}", "base_model"),
+        (STACK + "- sources: [{model: nowhere, layer_range: [0, 2]}]", "slices[0].sources[0].model"),
+        (TIES.replace("{model: math}", "{model: base+nowhere}") + "parameters: {weight: 1}", "models[0].model"),
+    ],
+)
+def test_a_model_that_is_not_there_is_told_with_its_place(text: str, there: str, config: Writer) -> None:
+    path = config(text)
+    with pytest.raises(AutomergeError) as caught:
+        read_mergekit(path)
+    assert str(caught.value).startswith(f"{path}: {there}: nowhere: no such folder")
 
 
 def test_which_files_are_mergekit_s(tmp_path: Path) -> None:

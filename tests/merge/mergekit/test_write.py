@@ -121,6 +121,11 @@ def test_groups_become_gradients_and_filters(models: Models, config: Writer) -> 
     assert "weight: 0.5\n" in text
 
 
+def test_whole_numbers_are_written(models: Models, config: Writer) -> None:
+    text = there_and_back(recipe_of(models, "karcher", {"max_iter": 2.5}), models, config)
+    assert "max_iter: 2.0" in text  # 2.5 is as many steps here; mergekit takes no fractions
+
+
 def test_groups_of_tensors(models: Models, config: Writer) -> None:
     odd = ("model.layers.1.self_attn.k_proj.weight", "model.layers.3.mlp.up_proj.weight")
     rest = tuple(name for name in models.tensor_names if name not in odd)
@@ -265,6 +270,9 @@ def test_every_setting_can_be_written(numbers: list[float]) -> None:
     level = {"x": Setting.model_validate(setting_of(entries, 4, "x"))}
     for entry in entries:
         assert resolve(Theirs("x", None), [level], entry.name, place(entry.step, 4), "") == entry.value
+    conditions = level["x"].conditions
+    first = {next(n for n, condition in enumerate(conditions) if condition.fits(entry.name)) for entry in entries}
+    assert first >= set(range(len(conditions) - 1))  # no filter is idle
 
 
 @pytest.mark.parametrize("n_layers", [24, 30, 32, 40])
