@@ -218,6 +218,7 @@ def test_a_text_scorer_refuses_logprobs_and_the_other_way_round() -> None:
     ("instruction", "said"),
     [
         ({"type": "words", "min": "3"}, "min: expected a count from 0, got '3'"),
+        ({"type": ["words"], "max": 5}, "unknown instruction ['words']"),
         ({"type": "words", "max": True}, "max: expected a count from 0, got True"),
         ({"type": "words", "min": 5, "max": 3}, "min 5 is above max 3"),
         ({"type": "include", "word": 5}, "word: expected a text, got 5"),
