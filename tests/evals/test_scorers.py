@@ -16,9 +16,11 @@ from automerge.errors import ConfigError
 from automerge.evals.sandbox.extract import program_of
 from automerge.evals.sandbox.reading import read_program
 from automerge.evals.scorers import make_scorer, names
+from automerge.evals.scorers.answers import said
 from automerge.evals.scorers.base import Scorer, register
-from automerge.evals.scorers.calculator import first_equation
+from automerge.evals.scorers.calculator import first_equation, last_equation
 from automerge.evals.scorers.choice import picked_letter
+from automerge.evals.scorers.final import final_number
 from automerge.evals.scorers.instructions import (
     bullets,
     numbered,
@@ -27,7 +29,7 @@ from automerge.evals.scorers.instructions import (
     sentences,
     words,
 )
-from automerge.evals.scorers.numbers import final_number, find_numbers
+from automerge.evals.scorers.numbers import find_numbers
 from automerge.records import Completion, LogLikelihood
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -114,11 +116,22 @@ def test_any_text_is_read_without_error(text: str) -> None:
             "option " * 8000,
             "1," * 30000,
         ),
+        # an answer that never stopped
+        *(
+            "1," * 300_000,
+            "#" * 600_000,
+            "1 and " * 100_000,
+            ". Wait, " * 75_000,
+            "<think>" * 86_000,
+            "so B " * 120_000,
+        ),
+        *("answer to " * 60_000, "**1** " * 100_000, "1+1=" * 150_000, "\\boxed{ " * 75_000),
     ],
 )
 def test_hostile_text_is_read_quickly(text: str) -> None:
-    final_number(text)
+    final_number(said(text))
     first_equation(text)
+    last_equation(text)
     picked_letter(text, "ABCD")
     program_of(text, ["f"])
     for check in (words, sentences, bullets, numbered):
@@ -220,6 +233,7 @@ def test_a_text_scorer_refuses_logprobs_and_the_other_way_round() -> None:
     ("instruction", "said"),
     [
         ({"type": "words", "min": "3"}, "min: expected a count from 0, got '3'"),
+        ({"type": ["words"], "max": 5}, "unknown instruction ['words']"),
         ({"type": "words", "max": True}, "max: expected a count from 0, got True"),
         ({"type": "words", "min": 5, "max": 3}, "min 5 is above max 3"),
         ({"type": "include", "word": 5}, "word: expected a text, got 5"),

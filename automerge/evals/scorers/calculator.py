@@ -1,4 +1,4 @@
-"""A calculator for the first equation a text writes: "3 + 4 * 2 = 10" gives 11, whatever the text says it is.
+"""A calculator for the equations a text writes: "3 + 4 * 2 = 10" gives 11, whatever the text says it is.
 
 Small models set up the right equation and then get the arithmetic wrong; GSM8K's authors score with a calculator for
 that reason. Exact (fractions), with + - * / × ÷ and parentheses, x between numbers, commas in numbers, $ and %, and
@@ -11,6 +11,8 @@ GSM8K's <<…>> marks. No powers, no names, no eval. It knows no targets and no 
 
 import itertools
 import re
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,6 +20,7 @@ from automerge.evals.scorers.numbers import plain
 
 MAX_TOKENS = 64  # of one expression; a longer one is not what a word problem asks for
 MAX_DIGITS = 30  # of one number
+MOST_TAIL = 10_000  # characters, from the last, where the last equation is looked for
 
 _LEXEME = re.compile(
     r"""(?P<arithmetic> \d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)? | \d+\.?\d* | \.\d+ | [-+*/()%] )
@@ -43,10 +46,17 @@ class Equation:
 
 
 def first_equation(text: str) -> Equation | None:
-    """The first arithmetic expression, with at least one operator, that stands beside an equals sign. None: no such.
+    """The first arithmetic expression, with at least one operator, that stands beside an equals sign. None: no such."""
+    return next(_equations(text), None)
 
-    The side before the sign is tried first ("3 + 4 = 7"), then the one after it ("total = 3 + 4").
-    """
+
+def last_equation(text: str) -> Equation | None:
+    """The last such expression."""
+    return next(iter(deque(_equations(text[-MOST_TAIL:]), maxlen=1)), None)
+
+
+def _equations(text: str) -> Iterator[Equation]:
+    """Of each sign, the side before is tried first ("3 + 4 = 7"), then the one after it ("total = 3 + 4")."""
     text = _OVER.sub("/", _TIMES.sub("*", plain(text)))
     text = text.replace("$", "").replace("**", "^").replace("<<", "\n").replace(">>", "\n")
     lexemes = list(_LEXEME.finditer(_BULLET.sub("", text)))
@@ -59,9 +69,8 @@ def first_equation(text: str) -> Equation | None:
         if lexeme["equals"]:
             found = _ending(run, after_word=before.isalpha()) or _starting(lexemes[index + 1 : index + 2 + MAX_TOKENS])
             if found is not None:
-                return found
+                yield found
         run, before = [], lexeme[0]
-    return None
 
 
 def _ending(run: list[str], after_word: bool) -> Equation | None:

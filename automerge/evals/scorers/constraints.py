@@ -5,6 +5,7 @@ and their parameters are those of `instructions.KINDS`.
 """
 
 from automerge.config import Closed
+from automerge.evals.scorers.answers import said
 from automerge.evals.scorers.base import TextScorer, register
 from automerge.evals.scorers.instructions import parse_instructions
 from automerge.records import Score
@@ -21,6 +22,7 @@ class Constraints(TextScorer):
     """Whether, or how far, an item's instructions are kept. An empty answer keeps none."""
 
     Params = ConstraintsParams
+    version = 2
 
     def check_target(self, target: str) -> str | None:
         try:
@@ -31,6 +33,7 @@ class Constraints(TextScorer):
 
     def score_text(self, text: str, target: str) -> Score:
         instructions = parse_instructions(target)
+        text = said(text)
         broken = [name for name, kept in instructions if not (text.strip() and kept(text))]
         share = 1 - len(broken) / len(instructions)
         detail = f"not kept: {', '.join(broken)}" if broken else ""

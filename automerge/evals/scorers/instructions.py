@@ -1,16 +1,28 @@
 """Instructions a program can verify: one small check a kind. They know no scores.
 
-Words are runs of letters, digits, apostrophes and hyphens; sentences end at . ! or ? before white space or the end;
-paragraphs are divided by blank lines. `min` and `max` are inclusive, and one of them is enough.
+Words are runs of letters, digits, apostrophes and hyphens, with the points and commas inside a number; sentences end at
+. ! or ? before white space or the end, or at a full-width one; paragraphs are divided by blank lines. Emphasis,
+quotation marks and a heading's # around a text do not count. `min` and `max` are inclusive, and one of them is enough.
 """
 
 import inspect
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
 Check = Callable[[str], bool]
+
+_TITLES = "".join(rf"(?<!\b{title}\.)" for title in ("Dr", "Mr", "Ms", "Mrs", "Prof", "St", "Jr", "Sr", "vs"))
+_SENTENCE_END = re.compile(
+    rf"[.!?](?![.!?]){_TITLES}(?!(?<=\.\w\.)\s[a-z])"  # not of "Dr. Smith", nor of "e.g. this"
+    r"(?:[*_]*+(?=\s|$)|[\"'”’»)\]*_]++(?=\s(?![a-z])|$))"  # nor of "Stop!" and left
+    "|[。！？]"
+)
+_LISTED = re.compile(r"(?m)^[^\S\n]*+\d{1,3}\.(?=[^\S\n]+\S)")
+_STRAIGHT = str.maketrans("’‘“”", "''\"\"")
+_AROUND = " \"'*_`#>"
 
 
 def _within(count: int, least: int | None, most: int | None) -> bool:
@@ -18,25 +30,26 @@ def _within(count: int, least: int | None, most: int | None) -> bool:
 
 
 def words(text: str, *, min: int | None = None, max: int | None = None) -> bool:
-    return _within(len(re.findall(r"\w[\w'’-]*", text)), min, max)
+    return _within(len(re.findall(r"\w[\w'’-]*+(?:[.,]\d[\w'’-]*+)*+", text)), min, max)
 
 
 def sentences(text: str, *, min: int | None = None, max: int | None = None) -> bool:
-    return _within(len(re.findall(r"[.!?](?![.!?])[\"'”’)\]]*+(?=\s|$)", text.strip())), min, max)
+    return _within(len(_SENTENCE_END.findall(_LISTED.sub("", text.strip()))), min, max)
 
 
 def paragraphs(text: str, *, min: int | None = None, max: int | None = None) -> bool:
-    return _within(len([part for part in re.split(r"\n\s*\n", text) if part.strip()]), min, max)
+    return _within(len([part for part in re.split(r"\n\s*\n", text) if part.strip(" \t\n-*_")]), min, max)
 
 
 def bullets(text: str, *, min: int | None = None, max: int | None = None) -> bool:
-    """Lines that begin with - * or •."""
-    return _within(len(re.findall(r"(?m)^[^\S\n]*+[-*•][^\S\n]++\S", text)), min, max)
+    """Lines that begin with - * + – or •."""
+    return _within(len(re.findall(r"(?m)^[^\S\n]*+[-*+–•][^\S\n]++\S", text)), min, max)
 
 
 def numbered(text: str, *, min: int | None = None, max: int | None = None) -> bool:
-    """Lines that begin with a number and a point or bracket."""
-    return _within(len(re.findall(r"(?m)^[^\S\n]*+\d++[.)][^\S\n]++\S", text)), min, max)
+    """Lines that begin with a number and a point or bracket, in bold or not."""
+    found = re.findall(r"(?m)^[^\S\n]*+(?:#{1,6}[^\S\n]++)?[*_(]{0,3}\d++\\?[.)][*_]{0,3}[^\S\n]++\S", text)
+    return _within(len(found), min, max)
 
 
 def include(text: str, *, word: str, min: int = 1, max: int | None = None) -> bool:
@@ -63,7 +76,8 @@ def uppercase(text: str) -> bool:
 
 def capitals(text: str, *, min: int | None = None, max: int | None = None) -> bool:
     """Words all in capitals, of two letters or more."""
-    return _within(len(re.findall(r"\b[A-Z]{2,}\b", text)), min, max)
+    found = [word for word in re.findall(r"\w+", text) if word.isupper() and sum(map(str.isalpha, word)) > 1]
+    return _within(len(found), min, max)
 
 
 def no_commas(text: str) -> bool:
@@ -75,51 +89,59 @@ def no_digits(text: str) -> bool:
 
 
 def starts_with(text: str, *, text_: str) -> bool:
-    return text.strip().casefold().startswith(text_.casefold())
+    return any(start.startswith(_folded(text_)) for start in (_folded(text), _bare(text)))
 
 
 def ends_with(text: str, *, text_: str) -> bool:
-    return text.strip().strip("\"'*").casefold().endswith(text_.casefold())
+    return any(end.endswith(_folded(text_)) for end in (_folded(text), _bare(text)))
 
 
 def quoted(text: str) -> bool:
     """The whole answer in double quotation marks."""
     plain = text.strip()
-    return len(plain) > 1 and plain[0] in '"“' and plain[-1] in '"”'
+    return len(plain) > 1 and plain[0] in '"“„«' and plain[-1] in '"”“»'
 
 
 def title(text: str) -> bool:
     """A title in double angular brackets."""
-    return bool(re.search(r"<<[^\n<>]+>>", text))
+    return bool(re.search(r"<<(?=[^\S\n]*+[^\s<>])[^\n<>]+>>", text))
 
 
 def placeholders(text: str, *, min: int | None = None, max: int | None = None) -> bool:
-    """Such as [address]."""
-    return _within(len(re.findall(r"\[[^\[\]\n]+\]", text)), min, max)
+    """Such as [address], which is no link and no box to tick."""
+    return _within(len(re.findall(r"\[(?![ xX]\])[^\[\]\n]+\](?!\()", text)), min, max)
 
 
 def highlights(text: str, *, min: int | None = None, max: int | None = None) -> bool:
     """Passages between asterisks, *so* or **so**."""
-    return _within(len(re.findall(r"\*\*[^*\n]+\*\*|(?<!\*)\*[^*\s][^*\n]*\*(?!\*)", text)), min, max)
+    return _within(len(re.findall(r"\*\*[^*\n]+\*\*|(?<![*\w\\])\*[^*\s][^*\n]*\*(?![*\w])", text)), min, max)
 
 
 def postscript(text: str) -> bool:
-    return bool(re.search(r"(?m)^[^\S\n]*+\**+P\.?\s?S\b\.?", text))
+    line = r"^[^\S\n]*+[*_]*+"
+    return bool(re.search(rf"(?m)(?:{line}|(?<=[.!?] ))(?:P\.\s?S|p\.\s?s)\b|{line}(?:P ?S\b|ps[.:])", text))
 
 
 def as_json(text: str) -> bool:
     """The whole answer is one JSON value, in a fence or not."""
-    plain = re.sub(r"^```(?:json)?\s*|\s*```$", "", text.strip())
+    plain = text.strip("\ufeff \t\r\n")
+    fenced = re.fullmatch(r"(?is)```(?:json)?(.*)```", plain)
     try:
-        json.loads(plain)
+        # as strings: the digits of a number have no limit in JSON
+        json.loads(fenced[1] if fenced else plain, parse_int=str, parse_float=str, parse_constant=_no_json)
     except (ValueError, RecursionError):
         return False
     return True
 
 
+def _no_json(constant: str) -> None:
+    raise ValueError(f"{constant} is Python's, not JSON's")
+
+
 def one_of(text: str, *, choices: list[str]) -> bool:
     """The answer is one of these, and nothing else."""
-    return text.strip().rstrip(".").casefold() in {choice.rstrip(".").casefold() for choice in choices}
+    given = {_folded(text).rstrip("."), _bare(text).rstrip(".")}
+    return not given.isdisjoint(_folded(choice).rstrip(".") for choice in choices)
 
 
 KINDS: dict[str, Callable[..., bool]] = {
@@ -143,7 +165,7 @@ def parse_instructions(target: str) -> list[tuple[str, Check]]:
 
 def _parsed(entry: dict[str, Any]) -> tuple[str, Check]:
     kind = entry.pop("type", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"unknown instruction {kind!r}; known: {', '.join(sorted(KINDS))}")
     check = KINDS[kind]
     values = {"text_" if key == "text" else key: value for key, value in entry.items()}
@@ -161,7 +183,7 @@ def _parsed(entry: dict[str, Any]) -> tuple[str, Check]:
         raise ValueError(f"instruction {kind}: min {values['min']} is above max {values['max']}")
     if {"min", "max"} <= {p.name for p in parameters if p.default is None} and not values.keys() & {"min", "max"}:
         raise ValueError(f"instruction {kind}: expected min, max or both")
-    return str(kind), lambda text: check(text, **values)
+    return kind, lambda text: check(text, **values)
 
 
 def _check_value(kind: str, name: str, value: Any) -> None:
@@ -177,4 +199,15 @@ def _check_value(kind: str, name: str, value: Any) -> None:
 
 
 def _count(text: str, word: str) -> int:
-    return len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE))
+    # an underscore is emphasis here
+    return len(re.findall(rf"(?<![^\W_]){re.escape(_folded(word))}(?![^\W_])", _folded(text)))
+
+
+def _folded(text: str) -> str:
+    """Without case, in one kind of quotation marks and of accents, with single spaces."""
+    return " ".join(unicodedata.normalize("NFC", text.translate(_STRAIGHT)).casefold().split())
+
+
+def _bare(text: str) -> str:
+    """`_folded` without emphasis and what stands around a text."""
+    return _folded(text).replace("**", "").strip(_AROUND)

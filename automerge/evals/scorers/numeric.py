@@ -1,7 +1,8 @@
 """numeric: the answer's number equals the target's, compared as exact fractions.
 
-Which number: see `numbers.final_number`. With `calculator: true` the first equation the answer writes is evaluated
-instead ("3 + 4 * 2 = 10" counts as 11); an answer without one falls back to the number rule.
+Which number: see `final.final_number`. With `calculator: true` the first equation the answer writes is evaluated
+instead ("3 + 4 * 2 = 10" counts as 11), but where the answer ends on what its last equation comes to, worked out in
+steps, that one ("8 - 5 = 3, 3 * 2 = 6"); an answer without one falls back to the number rule.
 """
 
 from fractions import Fraction
@@ -10,9 +11,11 @@ from typing import Annotated
 from pydantic import Field
 
 from automerge.config import Closed
+from automerge.evals.scorers.answers import said
 from automerge.evals.scorers.base import TextScorer, register
-from automerge.evals.scorers.calculator import first_equation
-from automerge.evals.scorers.numbers import final_number, find_numbers, is_marked
+from automerge.evals.scorers.calculator import Equation, first_equation, last_equation
+from automerge.evals.scorers.final import final_number, is_marked
+from automerge.evals.scorers.numbers import find_numbers
 from automerge.records import Score
 
 
@@ -29,7 +32,7 @@ class Numeric(TextScorer):
 
     target_is_answer = True
     Params = NumericParams
-    version = 3
+    version = 4
 
     def check_target(self, target: str) -> str | None:
         if final_number(target) is None:
@@ -42,7 +45,8 @@ class Numeric(TextScorer):
         wanted = final_number(target)
         if wanted is None:
             return Score(None, "the target has no number")
-        equation = first_equation(text) if self.params.calculator else None
+        text = said(text)
+        equation = _equation(text) if self.params.calculator else None
         if equation is not None and equation.value is None:
             return Score(0.0, f"{equation.text} divides by zero")
         given = final_number(text) if equation is None else equation.value
@@ -51,6 +55,15 @@ class Numeric(TextScorer):
         read = _show(given) if equation is None else f"{equation.text} = {_show(given)}"
         equal = abs(given - wanted) <= Fraction(self.params.tolerance)
         return Score(1.0, read) if equal else Score(0.0, f"{read}, expected {_show(wanted)}")
+
+
+def _equation(text: str) -> Equation | None:
+    last = last_equation(text)
+    return (
+        last
+        if last is not None and last.value is not None and last.value == final_number(text)
+        else first_equation(text)
+    )
 
 
 def _show(value: Fraction) -> str:
