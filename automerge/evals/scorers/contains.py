@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from automerge.config import Closed
+from automerge.evals.scorers.answers import said
 from automerge.evals.scorers.base import TextScorer, register
 from automerge.records import Score
 
@@ -24,6 +25,7 @@ class Contains(TextScorer):
     """1 where the strings occur in the answer, else 0."""
 
     Params = ContainsParams
+    version = 2
 
     @property
     def needs_target(self) -> bool:
@@ -34,7 +36,7 @@ class Contains(TextScorer):
 
     def score_text(self, text: str, target: str) -> Score:
         every = (target.strip(),) if self.needs_target else self.params.all_of
-        text = self._fold(text)
+        text = self._fold(said(text))
         missing = [wanted for wanted in every if self._fold(wanted) not in text]
         if missing:
             return Score(0.0, f"lacks {missing[0]!r}")

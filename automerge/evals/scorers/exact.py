@@ -1,6 +1,7 @@
 """exact: the answer is the target, character for character, after the trimming its parameters ask for."""
 
 from automerge.config import Closed
+from automerge.evals.scorers.answers import said
 from automerge.evals.scorers.base import TextScorer, register
 from automerge.records import Score
 
@@ -19,8 +20,10 @@ class Exact(TextScorer):
 
     target_is_answer = True
     Params = ExactParams
+    version = 2
 
     def score_text(self, text: str, target: str) -> Score:
+        text = said(text)
         if self.params.first_line:
             text = next((line for line in text.splitlines() if line.strip()), "")
         given, wanted = self._normal(text), self._normal(target)

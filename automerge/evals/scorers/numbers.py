@@ -30,6 +30,7 @@ NUMBER = re.compile(
     rf"(?<![A-Za-z_\d])(?<![A-Za-z_\d]\.)(?P<a>{_UNSIGNED})"
     rf"(?:[eE](?P<e>[+-]?\d+)|{_TIMES_TEN}|\^\{{?(?P<q>-?\d{{1,3}})\}}?|{_OVER}|{_SCALE}|(?P<short>k(?!\w)|[万萬亿億]))?"
 )
+_SCALED = re.compile(rf"(?<=\d){_SCALE}(?:s\b)?|(?<=\d)\s?k\b")
 _SEPARATOR = re.compile(r"[,\u00a0'’_ ]")
 
 _ABOVE = r"(?:\{\s{0,9}([+-]?)\s{0,9}(\d[\d,]{0,80}(?:\.\d+)?)\s{0,9}\}|()(\d))"
@@ -60,6 +61,11 @@ def plain(text: str) -> str:
     text = _ANY_CURRENCY.sub(" ", _SIGNED_CURRENCY.sub(r"\1", text))
     text = _UNIT_POWER.sub("", _FRACTION.sub(_written, text))
     return _ESCAPED.sub(lambda match: match[1] or match[2] or "", text)
+
+
+def unscaled(text: str) -> str:
+    """The text without its thousands and millions: "2.5 million" as "2.5", the answer to "how many million"."""
+    return _SCALED.sub("", text)
 
 
 def _digits(grouped: str) -> str:

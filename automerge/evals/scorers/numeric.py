@@ -1,8 +1,9 @@
 """numeric: the answer's number equals the target's, compared as exact fractions.
 
-Which number: see `final.final_number`. With `calculator: true` the first equation the answer writes is evaluated
-instead ("3 + 4 * 2 = 10" counts as 11), but where the answer ends on what its last equation comes to, worked out in
-steps, that one ("8 - 5 = 3, 3 * 2 = 6"); an answer without one falls back to the number rule.
+Which number: see `final.final_number`; "2.5 million" equals 2,500,000, and 2.5, as the question may ask. With
+`calculator: true` the first equation the answer writes is evaluated instead ("3 + 4 * 2 = 10" counts as 11), but where
+the answer ends on what its last equation comes to, worked out in steps, that one ("8 - 5 = 3, 3 * 2 = 6"); an answer
+without one falls back to the number rule.
 """
 
 from fractions import Fraction
@@ -15,7 +16,7 @@ from automerge.evals.scorers.answers import said
 from automerge.evals.scorers.base import TextScorer, register
 from automerge.evals.scorers.calculator import Equation, first_equation, last_equation
 from automerge.evals.scorers.final import final_number, is_marked
-from automerge.evals.scorers.numbers import find_numbers
+from automerge.evals.scorers.numbers import find_numbers, unscaled
 from automerge.records import Score
 
 
@@ -53,8 +54,12 @@ class Numeric(TextScorer):
         if given is None:
             return Score(0.0, "no number in the answer")
         read = _show(given) if equation is None else f"{equation.text} = {_show(given)}"
-        equal = abs(given - wanted) <= Fraction(self.params.tolerance)
-        return Score(1.0, read) if equal else Score(0.0, f"{read}, expected {_show(wanted)}")
+        if self._equal(given, wanted) or (equation is None and self._equal(final_number(unscaled(text)), wanted)):
+            return Score(1.0, read)
+        return Score(0.0, f"{read}, expected {_show(wanted)}")
+
+    def _equal(self, given: Fraction | None, wanted: Fraction) -> bool:
+        return given is not None and abs(given - wanted) <= Fraction(self.params.tolerance)
 
 
 def _equation(text: str) -> Equation | None:

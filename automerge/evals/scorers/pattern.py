@@ -7,6 +7,7 @@ import regex
 from pydantic import Field, field_validator
 
 from automerge.config import Closed
+from automerge.evals.scorers.answers import said
 from automerge.evals.scorers.base import TextScorer, register
 from automerge.records import Score
 
@@ -37,6 +38,7 @@ class Regex(TextScorer):
     """1 where the pattern is found (and its group is the target), else 0."""
 
     Params = RegexParams
+    version = 2
 
     def __init__(self, params: RegexParams) -> None:
         super().__init__(params)
@@ -52,7 +54,7 @@ class Regex(TextScorer):
 
     def score_text(self, text: str, target: str) -> Score:
         try:
-            found = list(self._pattern.finditer(text, timeout=SECONDS))
+            found = list(self._pattern.finditer(said(text), timeout=SECONDS))
         except TimeoutError:
             return Score(None, f"the pattern took longer than {SECONDS:g} s")
         if not found:
