@@ -32,7 +32,7 @@ def show(
     recipe = parse_recipe(record.recipe)
     asked = {skill: _answers(opened, record.checksum, skill) for skill in record.skills}
     if as_json:
-        items = {s: [{"item": r.item, "answer": r.answer, "score": r.score.value} for r in a] for s, a in asked.items()}
+        items = {skill: [_fields(result) for result in results] for skill, results in asked.items()}
         print(json.dumps({**row.to_json(), "recipe": json.loads(record.recipe), "answers": items}))
         return
     console = make_console()
@@ -45,6 +45,18 @@ def show(
     theirs = {s: _answers(opened, base.record.checksum, s) for s in asked} if base and base.record else {}
     for skill, results in asked.items():
         console.print(_answer_table(skill, results[:answers], {r.item: r for r in theirs.get(skill, [])}))
+
+
+def _fields(result: ItemResult) -> dict[str, object]:
+    """All that is kept of an answer."""
+    return {
+        "item": result.item,
+        "prompt": result.prompt,
+        "answer": result.answer,
+        "tokens": result.tokens,
+        "score": result.score.value,
+        "detail": result.score.detail,
+    }
 
 
 def find_row(rows: list[Row], trial: str) -> tuple[Row, Record]:
@@ -88,12 +100,13 @@ def _recipe_table(recipe: Recipe) -> Table:
 
 def _answer_table(skill: str, results: list[ItemResult], base: dict[str, ItemResult]) -> Table:
     table = plain_table(skill)
-    for column in ("item", "prompt", "answer", "score", "base's answer", "base's score"):
+    for column in ("item", "prompt", "answer", "tokens", "score", "why", "base's answer", "base's score"):
         table.add_column(column, overflow="fold", max_width=40)
     for result in results:
         theirs = base.get(result.item)
-        pairs = [result.answer, _score(result), theirs.answer if theirs else "", _score(theirs) if theirs else ""]
-        table.add_row(result.item, result.prompt[-200:], *pairs)
+        own = [result.answer, str(result.tokens), _score(result), result.score.detail]
+        others = [theirs.answer, _score(theirs)] if theirs else ["", ""]
+        table.add_row(result.item, result.prompt[-200:], *own, *others)
     return table
 
 

@@ -174,6 +174,10 @@ def test_show_json(promoted: Study, automerge: Command, trial: str) -> None:
     rows = {json.loads(line)["id"] for line in (promoted.config.parent / "teacher.jsonl").read_text().splitlines()}
     assert all(set(asked) <= rows and len(asked) >= 12 for asked in answers.values())
     assert set(answers["recall"].values()) <= {0.0, 1.0}
+    kept = shown["answers"]["recall"]
+    assert all(
+        a["prompt"] and a["tokens"] > 0 and (a["score"] == 1 or a["detail"].startswith("expected")) for a in kept
+    )
 
 
 # --- export and merge --------------------------------------------------------------------------------------------
