@@ -158,7 +158,7 @@ class LiveScreen:
         bar = ProgressBar(total=1.0, completed=state.share, width=30)
         stage = f"searching, {count} trials" if state.stage == "searching" else state.stage
         stage = f"proving on held-out items, {max(state.begun, 0)}/{state.total}" if stage == "proving" else stage
-        now = [f"{label}: {part}" if part else label for label, part in state.now.items()] or [""]
+        now = [f"{label}: {part}" if part else label for label, part in list(state.now.items())] or [""]
         grid.add_row(Text(stage), bar, Text(f"{state.left} left"), Text(now[0], style="dim"))
         for other in now[1:]:
             grid.add_row("", "", "", Text(other, style="dim"))

@@ -43,6 +43,7 @@ class Child:
         theirs.close()
         os.close(reads)
         self._calls = Connection(ours.detach())
+        self._ending = threading.Lock()
 
     @property
     def pid(self) -> int:
@@ -71,17 +72,19 @@ class Child:
         return unpacked(answer, str(self._log))
 
     def close(self) -> None:
-        """Kills the child and its group. May be called twice."""
+        """Kills the child and its group. May be called twice, and from another thread than one that waits in `call`."""
         self._end()
 
     def _end(self) -> str:
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        with self._ending:
+            if self._lifeline >= 0:  # once: its number may be another's group by now
+                with suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGKILL)
+                self._process.wait()
+                self._calls.close()
+                os.close(self._lifeline)
+                self._lifeline = -1
         code = self._process.wait()
-        self._calls.close()
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
         return f"signal {-code}" if code < 0 else f"exit status {code}"
 
 

@@ -45,7 +45,7 @@ class Crew:
 
 def run_jobs(
     jobs: Iterator[Job],
-    ready: Callable[[Job, Collection[Job]], bool],
+    prepare: Callable[[Job, Collection[Job]], bool],
     work: Callable[[Job], None],
     finish: Callable[[Job], None],
     width: int,
@@ -53,14 +53,15 @@ def run_jobs(
 ) -> None:
     """Works on up to `width` jobs at a time, in threads; each is finished in this thread, in the order they end.
 
-    The next job is made while the others run, so that no engine waits for a proposal. One that is not `ready`, given
-    those that run, waits for one of them. With one at a time there are no threads, and a job is made when it begins.
+    The next job is made while the others run, so that no engine waits for a proposal. One that cannot be prepared yet,
+    given those that run, waits for one of them. With one at a time there are no threads, and a job is made when it
+    begins.
     Where something raises, `halt` is called, so that those that wait for an engine end, and they are waited for: what
     they use may be closed afterwards.
     """
     if width == 1:
         for job in jobs:
-            ready(job, ())  # always: nothing else runs
+            prepare(job, ())  # always: nothing else runs
             work(job)
             finish(job)
         return
@@ -70,7 +71,7 @@ def run_jobs(
     try:
         while True:
             while len(running) < width and (held := next(jobs, None) if held is None else held) is not None:
-                if not ready(held, running.values()):
+                if not prepare(held, running.values()):
                     break
                 running[pool.submit(work, held)] = held
                 held = None

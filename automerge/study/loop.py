@@ -73,7 +73,7 @@ class Search:
             self._catch_up()
 
     def _work(self, jobs: Iterator[Job]) -> None:
-        run_jobs(self._decided(jobs), self._ready, self._try, self._finish, self.bench.width, self.bench.halt)
+        run_jobs(self._decided(jobs), self._prepare, self._try, self._finish, self.bench.width, self.bench.halt)
 
     def _decided(self, jobs: Iterator[Job]) -> Iterator[Job]:
         """The same, each made while nobody else decides, in the light of what the others did."""
@@ -104,7 +104,7 @@ class Search:
         """Everything tried so far: baselines outside the space, then the trials by number."""
         return study_rows(self.study)
 
-    def _ready(self, job: Job, running: Collection[Job]) -> bool:
+    def _prepare(self, job: Job, running: Collection[Job]) -> bool:
         """Whether the job can be tried now: its gates' references are known. Those that nobody asks are asked here."""
         missing = sorted(self.climb.missing() - {job.label})
         if any(other.label in missing for other in running):

@@ -35,7 +35,7 @@ from automerge.study.agenda import Points
 from automerge.study.coarse import check_coarse, coarse_starts, searched
 from automerge.study.crew import Crew
 from automerge.study.drivers import PROVING, drivers_of
-from automerge.study.events import Block, Listen, Note
+from automerge.study.events import Block, Event, Listen, Note
 from automerge.study.finals import prove
 from automerge.study.folder import StudyFolder, held, write_atomically
 from automerge.study.identity import identity
@@ -112,6 +112,7 @@ def run_search(
     """
     folder.create()
     url = storage or folder.storage
+    listen = _one_at_a_time(listen)
     with folder.locked(), _database_held(storage, plan.config.name), storage_failures(url):
         study = open_study(plan.config.name, url, objectives=max(len(plan.config.objectives), 1))
         hold_identity(study, identity(plan.config, plan.models, plan.skills))
@@ -132,6 +133,17 @@ def _database_held(storage: str | None, study: str) -> AbstractContextManager[No
     """Of SQLite outside the folder: it has one driver of a study, whatever their folders."""
     file = sqlite_file(storage) if storage is not None else None
     return nullcontext() if file is None else held(file.with_name(f"{file.name}.{study}.lock"), str(file))
+
+
+def _one_at_a_time(listen: Listen) -> Listen:
+    """Workers tell what they do from threads of their own."""
+    lock = threading.RLock()
+
+    def listening(event: Event) -> None:
+        with lock:
+            listen(event)
+
+    return listening
 
 
 def _with_rows(plan: Plan, mixture: MixtureConfig, folder: StudyFolder, study: optuna.Study, listen: Listen) -> Plan:
@@ -171,15 +183,11 @@ def _benches(
     workers: int,
     ray: str | None,
 ) -> Iterator[Candidates]:
-    lock = threading.Lock()  # workers tell what they do from threads of their own
-
     def on_block(label: str, skill: str, done: int, total: int) -> None:
-        with lock:
-            listen(Block(label, skill, done, total))
+        listen(Block(label, skill, done, total))
 
     def tell(text: str) -> None:
-        with lock:
-            listen(Note(text))
+        listen(Note(text))
 
     config = plan.config.engine
     there = on_ray(plan.models, config, ray, workers, tell) if ray is not None else None
