@@ -62,7 +62,7 @@ def test_models_are_evaluated(config: Path) -> None:
     base = yaml.safe_load(config.read_text())["base"]
     results = api.evaluate([base], [str(config.parent / "recall.yaml")], engine="transformers")
     scored = results[base]["recall"]
-    assert len(scored) == 24 and all(result.score.value in (0.0, 1.0) for result in scored)
+    assert len(scored) == 42 and all(result.score.value in (0.0, 1.0) for result in scored)
 
 
 def test_what_was_not_promoted_is_not_exported(config: Path, tmp_path: Path) -> None:
