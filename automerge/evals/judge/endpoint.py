@@ -19,7 +19,7 @@ import httpx
 from automerge.errors import SkillError
 from automerge.evals.judge.config import JudgeConfig
 from automerge.evals.judge.pace import Budget, Pace
-from automerge.evals.judge.reply import Reply, beginning, failure, read_reply, retry_after
+from automerge.evals.judge.reply import Reply, beginning, is_failure, read_reply, retry_after
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds, doubled from try to try
 LONGEST_RETRY_AFTER = 600.0  # what a server may ask for before we say so and stop
@@ -87,10 +87,10 @@ class Endpoint:
             shown = beginning(text.replace(secret, "***") if secret else text)
             trouble = f"HTTP {status}: {shown}"
             if status == 200:
-                if (wrong := failure(body)) is None:
+                if not is_failure(body):
                     self._taken += 1
                     return self._read(body, prompt, secret)
-                trouble = f"an error: {wrong.replace(secret, '***') if secret else wrong}"
+                trouble = f"an error: {shown}"
                 continue
             if status == 400 and _NEWER_LIMIT in text and self._limit != _NEWER_LIMIT:
                 self._limit = _NEWER_LIMIT

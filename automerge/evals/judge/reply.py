@@ -43,14 +43,13 @@ def read_reply(body: bytes, prompt: str) -> Reply:
     return Reply(words, tokens=tokens)
 
 
-def failure(body: bytes) -> str | None:
-    """What a server says is wrong where it answers 200 all the same, as those that pass requests on do."""
+def is_failure(body: bytes) -> bool:
+    """Whether a server says that something is wrong though it answers 200, as those that pass requests on do."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
-        return None
-    told = isinstance(data, Mapping) and bool(data.get("error")) and not data.get("choices")
-    return beginning(body.decode("utf-8", "replace")) if told else None
+        return False
+    return isinstance(data, Mapping) and bool(data.get("error")) and not data.get("choices")
 
 
 def _text(content: Any) -> str | None:
