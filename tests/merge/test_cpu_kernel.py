@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from automerge.errors import MergeError
 from automerge.merge.checksum import tensor_sum
 from automerge.merge.kernels import cpu, cpu_sum, cpu_table
-from automerge.merge.kernels.cpu_table import CHUNK, tables
+from automerge.merge.kernels.cpu_table import CHUNK, Shape, tables
 from automerge.merge.kernels.job import Job
 from automerge.merge.plan import Plan
 from tests.merge.kernel_cases import DTYPES, Case, Source, check, job_of
@@ -91,6 +91,7 @@ def test_those_are_fast_paths() -> None:
         shapes |= {shape for shape, _, _ in runs}
     assert None not in shapes and len(shapes) == len(FAST)
     assert {shape.finish for shape in shapes if shape} == set(range(4))
+    assert all(Shape.of(shape.number) == shape for shape in shapes if shape)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -1,72 +1,37 @@
 """The fast path: from the weights to the merged words, specialised to a Shape. Import it late.
 
-Two neighbouring 16-bit elements travel as one 32-bit word from the load to the checksum; `low` and `high` are the two.
-The maths is plan.py's, operation for operation. A block takes three loops: it draws the random lanes, merges, and adds
-up the checksum, with what the next loop reads in the first-level cache. Each is short enough for a core to have several
-vectors under way; as one loop it would wait for each vector's long chain of operations to end. All three fetch for a
-later block, each another part of what it needs, so that memory is busy throughout. Loops over terms have a constant
-length and are unrolled.
+Two neighbouring 16-bit elements travel as one 32-bit word from the load to the checksum. A block takes three loops: it
+draws the random lanes, merges, and adds up the checksum, with what the next loop reads in the first-level cache. Each
+is short enough for a core to have several vectors under way; as one loop it would wait for each vector's long chain of
+operations to end. All three fetch for a later block, each another part of what it needs, so that memory is busy
+throughout. What is done to a vector is staged, and so written for the shape alone.
 """
 
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba.np.unsafe.ndarray import to_fixed_tuple
+from numba import types
 
 from automerge.merge.kernels.cpu_cache import compiled
-from automerge.merge.kernels.cpu_places import MOST, end_sums, enter_sums, last_sums, start_sums
-from automerge.merge.kernels.cpu_table import AGREED, DIVIDED, DROP, ELECT, F16, LANES, PAIRS, Shape
-from automerge.merge.kernels.cpu_terms import every_term
-from automerge.merge.kernels.cpu_vectors import (
-    add,
-    bits,
-    both,
-    either,
-    fetch,
-    fetch_output,
-    fill,
-    fill_numbers,
-    hashed,
-    high_numbers,
-    lane,
-    lanes_of,
-    load,
-    low_numbers,
-    mul,
-    number,
-    numbered,
-    over,
-    plus,
-    rounded_pairs,
-    store,
-    times,
-    where_below,
-    xor,
-)
-from automerge.merge.kernels.cpu_words import MAGNITUDE, NAUGHT, S16, SIGN, STEP, TINY, UNIT, ZERO, inline, right, word
-from automerge.merge.kernels.cpu_words import both as both_words
-from automerge.merge.kernels.cpu_words import either as either_words
+from automerge.merge.kernels.cpu_places import MOST, SUMS, Sums, end_sums, enter_sums, last_sums, start_sums
+from automerge.merge.kernels.cpu_staged import ANY, LITERAL, Value, staged, words
+from automerge.merge.kernels.cpu_table import DROP, F16, LANES, PAIRS, Shape
+from automerge.merge.kernels.cpu_terms import Term, merged
+from automerge.merge.kernels.cpu_vectors import counted, fetch, fetch_output, lanes_of, load, store
+from automerge.merge.kernels.cpu_words import S16, ZERO, both, inline, right, word
 from automerge.merge.kernels.cpu_words import load as load_word
-from automerge.merge.kernels.cpu_words import xor as xor_word
 
 AHEAD = 2 * PAIRS  # words from the vector that is worked on to the one that is fetched
-WIDE = np.uint32(LANES)
+
+_word, _long = types.uint32, types.int64
 
 
 @cache
 def fused(shape: Shape) -> Any:
     """The compiled function (tables, first chunk, end, found): writes the chunks, and their sums (see `cpu.run`)."""
     # numba keeps a function by the values it closes over: plain numbers only
-    terms, kind, finish, based = shape.terms, shape.kind, shape.finish, shape.base
-    numbers = (kind, shape.deltas, shape.weights, shape.mask, finish == AGREED)
-    size = 4 if shape.deltas else 2
-    start = np.float32(-0.0 if shape.plain else 0.0)
-    # the divisor of a sum of nothing: lost in any sum of such weights, and 0 ÷ it is 0
-    certain, nobody = shape.certain, np.float32(1.1754944e-38 if shape.certain else 0.0)
-    drawn = shape.mask == DROP
-    half = (terms + 1) // 2
-    final = (kind, finish, based, certain, shape.scaled, start, nobody)
+    spec, terms, kind, drawn = shape.number, shape.terms, shape.kind, shape.mask == DROP
 
     @compiled()
     def run_chunks(tables, begin, end, found):  # type: ignore[no-untyped-def]
@@ -75,22 +40,9 @@ def fused(shape: Shape) -> Any:
         for chunk in range(begin, end):
             job, local, flat, length = tables.chunks[chunk]
             place = tables.jobs[job]
-            first = place[4]
             key = place[6] + (flat >> 33) * terms
             base, out = place[0] + 2 * local, place[1] + 2 * local
-            levels = tables.level[first : first + terms]
-            keys = (
-                to_fixed_tuple(tables.key[key : key + terms], terms),
-                to_fixed_tuple(tables.middle[key : key + terms], terms),
-            )
-            operands = (
-                to_fixed_tuple(tables.address[first : first + terms] + size * local, terms),
-                to_fixed_tuple(tables.factor[first : first + terms], terms),
-                to_fixed_tuple(tables.weight[first : first + terms], terms),
-                to_fixed_tuple(tables.low[first : first + terms], terms),
-                to_fixed_tuple(tables.high[first : first + terms], terms),
-                to_fixed_tuple(levels | levels >> S16, terms),
-            )
+            operands = read_terms(spec, tables, place[4], key, local)
             scalars = (tables.scalars[job, 0], tables.scalars[job, 2])
             total = np.int64(0)
             placed = np.int64(0)
@@ -103,30 +55,24 @@ def fused(shape: Shape) -> Any:
                 for block in range(span, stop, PAIRS):
                     last = min(block + PAIRS, stop)
                     if drawn:
-                        _draw(keys, terms, pair + block, last - block, lanes, base, block + AHEAD)
+                        pairs = counted_from(word(pair + block))
+                        for i in range(block, last, LANES):
+                            pairs = draw(spec, operands, pairs, right(word(pair + block), S16), lanes, i - block)
+                            fetch_words(base, i + AHEAD)
                     for i in range(block, last, LANES):
-                        if not drawn:
-                            fetch(base, i + AHEAD)
-                        fetch_output(out, i + AHEAD)
-                        _fetch(operands[0], half, terms, i + AHEAD, size)
-                        store(out, i, _merge(numbers, final, base, i, lanes - 4 * block, operands, scalars))
+                        merge(spec, operands, scalars, base, out, i, lanes - 4 * block)
                     for i in range(block, last, LANES):
-                        merged = load(out, i)
-                        _fetch(operands[0], 0, half, i + AHEAD, size)
-                        seen = either(seen, merged)
-                        sums = enter_sums(sums, merged)
+                        seen, sums = add_up(spec, operands, seen, sums, out, i)
                 partial, places = end_sums(sums, (stop - span) // LANES)
                 total += partial
                 placed += 2 * places + (2 * (pair + span) + 1) * partial
             if whole < words:  # one more vector, which lies partly on the one before
                 i = words - LANES
                 if drawn:
-                    _draw(keys, terms, pair + i, LANES, lanes, base, i)
-                merged = _merge(numbers, final, base, i, lanes - 4 * i, operands, scalars)
-                store(out, i, merged)
-                seen = either(seen, merged)
-                hashes = hashed(xor(merged, mul(numbered(word(pair + i)), fill(STEP))))
-                partial, places = last_sums(hashes, whole - i)
+                    draw(spec, operands, counted_from(word(pair + i)), right(word(pair + i), S16), lanes, 0)
+                merge(spec, operands, scalars, base, out, i, lanes - 4 * i)
+                seen = see(seen, out, i)
+                partial, places = last_sums(out, i, word(pair + i), whole - i)
                 total += partial
                 placed += 2 * places + (2 * (pair + i) + 1) * partial
             found[chunk, 0] = total
@@ -137,71 +83,80 @@ def fused(shape: Shape) -> Any:
     return run_chunks
 
 
-@inline
-def _draw(keys: Any, terms: Any, pair: Any, count: Any, lanes: Any, base: Any, ahead: Any) -> None:
-    """The random lanes of so many pairs from `pair` on: PAIRS words for each term, its first at the address `lanes`.
-    Fetches as much of the base from the word `ahead` on."""
-    upper = right(word(pair), S16)
-    pairs = numbered(word(pair))
-    for i in range(0, count, LANES):
-        fetch(base, ahead + i)
-        for t in range(terms):
-            first, middle = fill(xor_word(keys[0][t], upper)), fill(keys[1][t])
-            store(lanes, t * PAIRS + i, lanes_of(pairs, first, middle))
-        pairs = add(pairs, fill(WIDE))
+_NUMBERS = (types.int64, *[types.float32] * 4, *[types.uint32] * 3)  # of a Term
 
 
-@inline
-def _fetch(addresses: Any, first: Any, end: Any, index: Any, size: Any) -> None:
-    """The vector of pairs at `index` of the terms first … end − 1, of `size` bytes an element."""
-    for t in range(first, end):
-        for part in range(size // 2):
-            fetch(addresses[t], index * (size // 2) + part * LANES)
+@staged(lambda number: types.Tuple(_NUMBERS * Shape.of(number).terms), LITERAL, ANY, _long, _long, _long)
+def read_terms(number: int, tables: Any, first: Value, key: Value, local: Value) -> tuple[Value, ...]:
+    """The numbers of all terms of a job, the first of which is the `first`-th; of elements from `local` on."""
+    shape, found = Shape.of(number), []
+    for t in range(shape.terms):
+        at = first + t
+        level = tables.level(at)
+        found += [
+            tables.address(at) + local * (4 if shape.deltas else 2),
+            *(column(at) for column in (tables.factor, tables.weight, tables.low, tables.high)),
+            level | level >> 16,
+            *(column(key + t) for column in (tables.key, tables.middle)),
+        ]
+    return tuple(found)
 
 
-@inline
-def _merge(shape: Any, final: Any, base: Any, i: Any, lanes: Any, operands: Any, scalars: Any) -> Any:
-    """A vector of merged pairs, from the i-th on; see cpu_terms.every_term."""
-    kind, finish, based, certain, scaled, start, nobody = final
-    divisor, scale = scalars
-    theta = load(base, i)
-    none, starts, shares = fill_numbers(NAUGHT), fill_numbers(start), fill_numbers(nobody)
-    sums = (starts, starts, shares, shares, fill(ZERO), fill(ZERO))
-    sums = every_term(operands[0], shape, operands, 0, i, lanes, theta, sums)
-    if finish in (ELECT, AGREED):
-        signs = both(bits(sums[0]), fill(SIGN)), both(bits(sums[1]), fill(SIGN))
-        sums = (none, none, shares, shares, signs[0], signs[1])
-        sums = every_term(operands[0], shape, operands, 1, i, lanes, theta, sums)
-    low, high, share_low, share_high, sign_low, sign_high = sums
-    if finish in (ELECT, AGREED):
-        low, high = number(xor(bits(low), sign_low)), number(xor(bits(high), sign_high))
-    if finish == DIVIDED:
-        low, high = over(low, fill_numbers(divisor)), over(high, fill_numbers(divisor))
-    elif finish == AGREED:
-        if not certain:
-            share_low, share_high = _not_tiny(share_low), _not_tiny(share_high)
-        low, high = over(low, share_low), over(high, share_high)
-    if scaled:
-        low, high = times(fill_numbers(scale), low), times(fill_numbers(scale), high)
-    if based:
-        low, high = plus(low_numbers(kind, theta), low), plus(high_numbers(kind, theta), high)
-    return rounded_pairs(kind, bits(low), bits(high))
+def _terms(numbers: tuple[Value, ...]) -> list[Term]:
+    each = len(_NUMBERS)
+    return [Term(*numbers[start : start + each]) for start in range(0, len(numbers), each)]
 
 
-@inline
-def _not_tiny(share: Any) -> Any:
-    """A sum of weights, or 1 where it counts as zero."""
-    return where_below(number(both(bits(share), fill(MAGNITUDE))), fill_numbers(TINY), fill_numbers(UNIT), share)
+fill = staged(words, _word)(lambda x: x.fill())
+see = staged(words, words, _long, _long)(lambda seen, out, i: seen | load(out, i))
+counted_from = staged(words, _word)(counted)
+fetch_words = staged(types.void, _long, _long)(fetch)
 
 
-@inline
-def suspicious(kind: Any, seen: Any) -> Any:
+@staged(words, LITERAL, ANY, words, _word, _long, _long)
+def draw(number: int, operands: Any, pairs: Value, upper: Value, lanes: Value, index: Value) -> Value:
+    """Writes the random lanes of such pairs, whose numbers share the upper half, to the index-th word of each term's
+    buffer; and gives the numbers of the next pairs."""
+    for t, term in enumerate(_terms(operands)):
+        store(lanes, index + t * PAIRS, lanes_of(pairs, (term.key ^ upper).fill(), term.middle.fill()))
+    return pairs + LANES
+
+
+@staged(types.void, LITERAL, ANY, ANY, _long, _long, _long, _long)
+def merge(number: int, operands: Any, scalars: Any, base: Value, out: Value, i: Value, lanes: Value) -> None:
+    """Writes a vector of merged pairs, the i-th and on."""
+    shape, terms = Shape.of(number), _terms(operands)
+    if shape.mask != DROP:
+        fetch(base, i + AHEAD)
+    fetch_output(out, i + AHEAD)
+    _fetch(shape, terms[(shape.terms + 1) // 2 :], i + AHEAD)
+    store(out, i, merged(shape, terms, scalars, base, i, lanes))
+
+
+@staged(types.Tuple((words, SUMS)), LITERAL, ANY, words, SUMS, _long, _long)
+def add_up(number: int, operands: Any, seen: Value, sums: Sums, out: Value, i: Value) -> tuple[Value, Sums]:
+    """With a vector that has been written: the bits that were seen, and the checksum's sums."""
+    shape, found = Shape.of(number), load(out, i)
+    _fetch(shape, _terms(operands)[: (shape.terms + 1) // 2], i + AHEAD)
+    return seen | found, enter_sums(sums, found)
+
+
+def _fetch(shape: Shape, terms: list[Term], index: Value) -> None:
+    """The vector of pairs at `index` of such terms."""
+    lines = 2 if shape.deltas else 1
+    for term in terms:
+        for line in range(lines):
+            fetch(term.address, index * lines + line * LANES)
+
+
+@staged(types.boolean, LITERAL, words)
+def suspicious(kind: int, seen: Value) -> Value:
     """Whether the bits of many words, or-ed, leave room for an exponent of ones: all but never for real weights."""
-    ones = np.uint32(0x7C00 if kind == F16 else 0x7F80)
-    every = ZERO
-    for i in range(LANES):
-        every = either_words(every, lane(seen, i))
-    return both_words(every, ones) == ones or both_words(right(every, S16), ones) == ones
+    ones = 0x7C00 if kind == F16 else 0x7F80
+    every = seen.lane(0)
+    for i in range(1, LANES):
+        every |= seen.lane(i)
+    return (every & ones).equals(ones) | (every >> 16 & ones).equals(ones)
 
 
 @inline
@@ -211,5 +166,5 @@ def not_finite(kind: Any, at: Any, words: Any) -> Any:
     found = False
     for i in range(words):
         x = load_word(at, i)
-        found |= both_words(x, ones) == ones or both_words(right(x, S16), ones) == ones
+        found |= both(x, ones) == ones or both(right(x, S16), ones) == ones
     return found

@@ -3,16 +3,15 @@
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
 
 from automerge.merge.kernels.cpu_cache import compiled
 from automerge.merge.kernels.cpu_measure import BLOCK
 from automerge.merge.kernels.cpu_measure_loop import HALF, plain, read, read_one
+from automerge.merge.kernels.cpu_staged import I1, I32, I64, WORDS, Value, staged, words
 from automerge.merge.kernels.cpu_table import BF16, LANES
-from automerge.merge.kernels.cpu_vectors import bits as bits_of
-from automerge.merge.kernels.cpu_vectors import both as both_vectors
-from automerge.merge.kernels.cpu_vectors import fill, high_numbers, lanes_most, load, low_numbers, lowest, minus, store
-from automerge.merge.kernels.cpu_vectors import sub as sub_vectors
-from automerge.merge.kernels.cpu_vectors import xor as xor_vectors
+from automerge.merge.kernels.cpu_vectors import as_numbers, load, store
 from automerge.merge.kernels.cpu_words import (
     MAGNITUDE,
     NAUGHT,
@@ -31,7 +30,7 @@ from automerge.merge.kernels.cpu_words import (
 
 DIGITS = 4  # of a magnitude's 32 bits, 8 bits each
 BASE = 256
-BELOW = np.uint32(0xFFFE)
+BELOW = 0xFFFE
 BYTE, EIGHT, TOP = np.uint32(0xFF), np.uint32(8), np.uint32(24)
 
 
@@ -64,18 +63,16 @@ def gather_lower(values: Any, upper: Any, begin: Any, end: Any, n: Any, lower: A
         if count == BLOCK and plain(values):
             base, operand = values[0] + 2 * block * BLOCK, values[2] + 2 * block * BLOCK
             for p in range(0, HALF, LANES):
-                x, under = load(operand, p), load(base, p)
-                low = minus(low_numbers(BF16, x), low_numbers(BF16, under))
-                high = minus(high_numbers(BF16, x), high_numbers(BF16, under))
-                met = _enter(bits_of(low), wanted, buffer, lower, met)
-                met = _enter(bits_of(high), wanted, buffer, lower, met)
+                low, high = _deltas(operand, base, p)
+                met = _enter(low, wanted, buffer, lower, met)
+                met = _enter(high, wanted, buffer, lower, met)
             continue
         read(values, block * BLOCK, count, theta, found)
         if count < BLOCK:  # what fills the block up must not count
             found[count // 2 + count % 2 : HALF] = np.nan
             found[HALF + count // 2 :] = np.nan
         for i in range(0, BLOCK, LANES):
-            met = _enter(load(at, i), wanted, buffer, lower, met)
+            met = _enter(_loaded(at, i), wanted, buffer, lower, met)
     found[0], here[0] = NAUGHT, ZERO  # they live until here: numba does not know that their addresses are in use
     return met
 
@@ -84,15 +81,38 @@ def gather_lower(values: Any, upper: Any, begin: Any, end: Any, n: Any, lower: A
 def _enter(numbers: Any, wanted: Any, buffer: Any, lower: Any, met: Any) -> Any:
     """How many are met, after a vector whose wanted lanes are written; few vectors have any."""
     place, here = buffer
-    rest = xor_vectors(both_vectors(numbers, fill(MAGNITUDE)), fill(wanted))
-    lanes = lanes_most(sub_vectors(rest, fill(ONE)), fill(BELOW))  # 1 … 65535
+    rest, lanes = _compared(numbers, wanted)
     if lanes:
-        store(place, 0, rest)
+        _stored(place, 0, rest)
         while lanes:
-            lower[met] = here[lowest(lanes)]
+            lower[met] = here[_lowest(lanes)]
             met += 1
             lanes = both(lanes, sub(lanes, ONE))
     return met
+
+
+_loaded = staged(words, types.int64, types.int64)(load)
+_stored = staged(types.void, types.int64, types.int64, words)(store)
+
+
+@staged(types.UniTuple(words, 2), types.int64, types.int64, types.int64)
+def _deltas(operand: Value, base: Value, index: Value) -> tuple[Value, ...]:
+    """The bits of pairs' deltas: of the first of two elements, and of the second."""
+    x, theta = as_numbers(BF16, load(operand, index)), as_numbers(BF16, load(base, index))
+    return tuple((a - b).bits(WORDS) for a, b in zip(x, theta, strict=True))
+
+
+@staged(types.Tuple((words, types.uint32)), words, types.uint32)
+def _compared(numbers: Value, wanted: Value) -> tuple[Value, Value]:
+    """The magnitudes' bits ^ wanted, and bit i: whether lane i of it is in 1 … 65535."""
+    rest = numbers & int(MAGNITUDE) ^ wanted.fill()
+    return rest, (rest - 1 <= BELOW).bits(ir.IntType(LANES)).wide(I32)
+
+
+@staged(types.int64, types.uint32)
+def _lowest(lanes: Value) -> Value:
+    """The place of a word's lowest bit that is 1."""
+    return Value(lanes.builder, lanes.builder.cttz(lanes.value, I1(1))).wide(I64)
 
 
 @compiled()

@@ -1,72 +1,67 @@
-"""checksum.py's two sums of vectors of words that follow each other, in compiled code. Import it late.
+"""checksum.py's two sums of vectors of words that follow each other, in staged code. Import it late.
 
 Of the hashes t, and of their upper halves, the sum and the sum of these sums are kept: the second weights each vector
 by its distance from the last. That is additions of 32 bits, LANES at once, and no multiplication; the lower halves'
 sums follow from the two. At most MOST vectors are added up so, as 32 bits hold no more.
 """
 
-from typing import Any
+from numba import types
 
-import numpy as np
-
+from automerge.merge.kernels.cpu_staged import Value, staged, words
 from automerge.merge.kernels.cpu_table import LANES
-from automerge.merge.kernels.cpu_vectors import add, fill, hashed, lane, mul, numbered, right_signed, xor
-from automerge.merge.kernels.cpu_words import S16, STEP, ZERO, inline
+from automerge.merge.kernels.cpu_vectors import counted, hashed, load, long
+from automerge.merge.kernels.cpu_words import STEP
 
 MOST = 256
-STRIDE = np.uint32(LANES * int(STEP) & 0xFFFFFFFF)
+Sums = tuple[Value, Value, Value, Value, Value]  # the next vector's key; Σ t, its sums; Σ of upper halves, its sums
+
+SUMS, _PAIR = types.UniTuple(words, 5), types.UniTuple(types.int64, 2)
 
 
-@inline
-def start_sums(first: Any) -> Any:
+@staged(SUMS, types.uint32)
+def start_sums(first: Value) -> Sums:
     """Of no vector yet; the first word to come is the tensor's `first`-th."""
-    none = fill(ZERO)
-    return mul(numbered(first), fill(STEP)), none, none, none, none
+    key = counted(first) * int(STEP)
+    none = key.other(0)
+    return key, none, none, none, none
 
 
-@inline
-def enter_sums(sums: Any, merged: Any) -> Any:
+def enter_sums(sums: Sums, merged: Value) -> Sums:
     """With the next vector of words."""
     key, whole, wholes, upper, uppers = sums
-    t = hashed(xor(merged, key))
-    whole = add(whole, t)
-    upper = add(upper, right_signed(t, fill(S16)))
-    return (
-        add(key, fill(STRIDE)),
-        whole,
-        add(wholes, whole),
-        upper,
-        add(uppers, upper),
-    )
+    t = hashed(merged ^ key)
+    whole, upper = whole + t, upper + t.shifted_signed(16)
+    return key + (LANES * int(STEP) & 0xFFFFFFFF), whole, wholes + whole, upper, uppers + upper
 
 
-@inline
-def end_sums(sums: Any, vectors: Any) -> Any:
+@staged(_PAIR, SUMS, types.int64)
+def end_sums(sums: Sums, vectors: Value) -> tuple[Value, Value]:
     """(Σ t, Σ t · l) of so many vectors, l = 0 for the first word."""
     _, whole, wholes, upper, uppers = sums
-    total, places = np.int64(0), np.int64(0)
+    total = places = vectors.other(0)
     for i in range(LANES):
-        here = _joined(lane(whole, i), lane(upper, i))
+        here = _joined(whole.lane(i), upper.lane(i))
         # each vector as often as vectors came from it on
-        ahead = _joined(lane(wholes, i), lane(uppers, i))
+        ahead = _joined(wholes.lane(i), uppers.lane(i))
         total += here
-        places += LANES * (vectors * here - ahead) + i * here
+        places += (vectors * here - ahead) * LANES + here * i
     return total, places
 
 
-@inline
-def _joined(whole: Any, upper: Any) -> Any:
+def _joined(whole: Value, upper: Value) -> Value:
     """The sum of which `whole` is the lower 32 bits, and `upper` that of the upper halves."""
-    signed = np.int64(np.int32(upper))
-    return (signed << 16) + ((np.int64(whole) - (signed << 16)) & 0xFFFFFFFF)
+    shifted = long(upper, signed=True) << 16
+    return shifted + ((long(whole) - shifted) & 0xFFFFFFFF)
 
 
-@inline
-def last_sums(t: Any, skipped: Any) -> Any:
-    """(Σ t, Σ t · l) of a vector of hashes but for its first `skipped` lanes; l = 0 for its first lane."""
-    total, places = np.int64(0), np.int64(0)
-    for i in range(skipped, LANES):
-        here = np.int64(np.int32(lane(t, i)))
+@staged(_PAIR, types.int64, types.int64, types.uint32, types.int64)
+def last_sums(at: Value, index: Value, first: Value, skipped: Value) -> tuple[Value, Value]:
+    """(Σ t, Σ t · l) of the vector at a word of the output but for its first `skipped` lanes; l = 0 for its first lane,
+    the tensor's `first`-th word."""
+    t = hashed(load(at, index) ^ counted(first) * int(STEP))
+    total = places = skipped.other(0)
+    for i in range(LANES):
+        here = (skipped <= i).where(long(t.lane(i), signed=True), 0)
         total += here
         places += here * i
     return total, places

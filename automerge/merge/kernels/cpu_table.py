@@ -6,8 +6,8 @@ one of masks.py's blocks, and the upper half of its pairs' numbers is one consta
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import astuple, dataclass, fields
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -49,6 +49,17 @@ class Shape:
     scaled: bool  # λ is not 1
     plain: bool  # deltas of 16-bit weights from the base, and factors from LEAST_PLAIN on: see _plain
     certain: bool  # AGREED, and every weight is above SMALLEST_DIVISOR, so that their sums are as well
+
+    @property
+    def number(self) -> int:
+        """It as one number, since compiled code is specialised to numbers only."""
+        return sum(int(field) << 4 * place for place, field in enumerate(astuple(self)))
+
+    @classmethod
+    def of(cls, number: int) -> Self:
+        """The shape of such a number."""
+        kinds = [field.type for field in fields(cls)]
+        return cls(*(kind(number >> 4 * place & 15) for place, kind in enumerate(kinds)))  # type: ignore[operator]
 
 
 class Tables(NamedTuple):
