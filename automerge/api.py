@@ -122,6 +122,8 @@ def evaluate(
     answers: str | Path | None = None,
 ) -> dict[str, dict[str, list[ItemResult]]]:
     """Model → skill → a result an item: prompt, answer, tokens, score. As `automerge eval`. Raises AutomergeError."""
+    for name in skills:
+        make_known(str(name))
     loaded = named_skills(skills, seed)
     serving = validate(EngineConfig, {"name": engine}, "engine")
     check_models([str(model) for model in models], base)

@@ -231,6 +231,12 @@ def test_gates_are_shown_in_words() -> None:
     assert str(validate(GateRule, {"skill": "a", "min": 0.6}, "here")) == "a ≥ 0.6"
 
 
+def test_a_gate_that_was_kept_reads_the_same() -> None:
+    for given in ({"skill": "a", "min": 0.6}, {"skill": "a", "no_worse_than": "base", "margin": "1%"}):
+        rule = validate(GateRule, given, "here")
+        assert validate(GateRule, rule.model_dump(), "kept") == rule
+
+
 # --- finding -----------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +265,8 @@ def test_every_shipped_search_space_loads(name: str, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     config = load_search(name)
     assert config.name == name and config.about
+    kept = validate(SearchConfig, json.loads(config.model_dump_json()), "study.json")
+    assert kept.model_copy(update={"folder": config.folder}) == config
     assert config.folder == (REPOSITORY / "search_spaces").resolve()
     for model in (config.base, *config.sources.values()):
         assert Path(model).is_absolute() or re.fullmatch(r"[\w.-]+/[\w.-]+", model), model

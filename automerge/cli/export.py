@@ -11,7 +11,7 @@ from automerge.cli.console import make_console
 from automerge.cli.opening import open_existing
 from automerge.cli.options import AsJson, Out, Storage, StudyName
 from automerge.cli.show import find_row
-from automerge.export.push import Upload, push, upload_of
+from automerge.export.push import Upload, is_repository, push, upload_of
 from automerge.report.candidate import write_candidate
 from automerge.study.finals import last_verdict
 from automerge.study.records import study_rows
@@ -37,6 +37,8 @@ def export(
     """Write a merge as a checkpoint that transformers and vLLM load. Its checksum is that of the weights scored."""
     if push_to_hub is None and (public or dry_run):
         raise typer.BadParameter("--public and --dry-run are for --push-to-hub OWNER/NAME")
+    if push_to_hub is not None and not is_repository(push_to_hub):
+        raise typer.BadParameter(f"--push-to-hub: expected OWNER/NAME, got {push_to_hub!r}")
     opened = open_existing(out, study, storage)
     verdict = last_verdict(opened.study)
     if trial == "best":

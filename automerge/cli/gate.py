@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from automerge.cli.console import make_console
+from automerge.cli.opening import open_skills
 from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
 from automerge.config import EngineConfig, GateRule, Margin, validate
 from automerge.errors import SkillError
-from automerge.evals.loaded import named_skills
 from automerge.evals.models import evaluate_model
 from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
@@ -33,7 +33,7 @@ def gate(
 ) -> int:
     """Hold a model to another, skill by skill, on the same items. Exit 0 where every gate is met, 3 where not."""
     test = _test(margin, confidence)
-    loaded = named_skills(skills, seed)
+    loaded = open_skills(skills, seed)
     for skill in loaded:
         if (count := len(skill.half(half))) < MIN_ITEMS:
             message = f"a gate needs at least {MIN_ITEMS} items, got {count} in the half {half}"

@@ -79,7 +79,7 @@ def _config(family: Family, skills: dict[str, str], output: Path) -> str:
     lines = [
         f"# {', '.join(family.sources)} over one base. Every key: docs/search-spaces.md; skills: docs/skills.md.",
         f"name: {json.dumps(_name(output))}",
-        f"base: {_path(family.base, output)}",
+        f"base: {_path(family.base, output)}{'  # assumed: it was named first' if family.assumed else ''}",
         "sources:",
         *(
             f"  {name}: {_path(where, output)}{' ' * (width - len(name))}  # {family.said_of(name)}"

@@ -16,7 +16,7 @@ from automerge.merge.described import read_described
 def merge(
     recipe: Annotated[Path, typer.Argument(help="A recipe.json, as an export holds one, or mergekit's YAML.")],
     out: Annotated[Path, typer.Argument(help="The folder to write; it must not be there yet.")],
-    seed: Annotated[int | None, typer.Option(help="Of random drops, with mergekit's YAML. Default: 0.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of random drops, with mergekit's YAML. Default: 0.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Merge a recipe's models, or those of a mergekit config, into a checkpoint."""

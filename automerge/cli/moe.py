@@ -17,7 +17,7 @@ from automerge.router.gates import closeness
 def moe(
     config: Annotated[Path, typer.Argument(help="mergekit-moe's YAML: base_model, experts, gate_mode.")],
     out: Annotated[Path, typer.Argument(help="The folder to write; it must not be there yet.")],
-    seed: Annotated[int, typer.Option(help="Of random gates, and of skills' items.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of random gates, and of skills' items.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Put models together as the experts of one sparse model."""

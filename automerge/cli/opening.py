@@ -1,5 +1,6 @@
 """What the subcommands share: finding the config, the embedded zoo, and the study's folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from automerge.cli.console import make_console
 from automerge.config import SearchConfig, load_search, validate
 from automerge.errors import StudyError
+from automerge.evals.loaded import LoadedSkill, named_skills
+from automerge.evals.skill import Skill, load_skill
 from automerge.study.folder import StudyFolder
 from automerge.study.store import open_study
 from automerge.zoo import make_known
@@ -29,6 +32,19 @@ def open_config(config: str | None, *, study: str | None, seed: int | None, engi
     folder = loaded.folder
     checked = validate(SearchConfig, {**loaded.model_dump(), **update}, use)
     return checked.model_copy(update={"folder": folder})
+
+
+def open_skills(entries: Sequence[str], seed: int) -> list[LoadedSkill]:
+    """The skills that a command line names; see named_skills."""
+    for name in ",".join(entries).split(","):
+        _prepare_zoo(name)
+    return named_skills(entries, seed)
+
+
+def open_skill(use: str) -> Skill:
+    """The one skill that a command line names; see load_skill."""
+    _prepare_zoo(use)
+    return load_skill(use, folder=Path())
 
 
 def _prepare_zoo(use: str) -> None:

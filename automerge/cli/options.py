@@ -14,6 +14,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard out
 Skills = Annotated[list[str], typer.Option("--skills", help="Skill names or files; repeat, or separate by commas.")]
 Base = Annotated[str | None, typer.Option(help="The model that adapters among the models were made for.")]
 Half = Annotated[Literal["held_out", "search"], typer.Option(help="Which half of a skill's items.")]
-ItemSeed = Annotated[int, typer.Option(help="Seed of the halves and the intervals.")]
+ItemSeed = Annotated[int, typer.Option(min=0, help="Seed of the halves and the intervals.")]
 Serving = Annotated[Literal["auto", "transformers", "vllm"], typer.Option(help="What serves the models.")]
 Answers = Annotated[Path | None, typer.Option(help="Keep prompts, answers and scores in this SQLite file.")]

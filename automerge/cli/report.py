@@ -21,6 +21,8 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the study as one HTML file: verdict, scores with intervals, the search, the recipe, sample answers."""
+    if file is not None and file.is_dir():
+        raise typer.BadParameter(f"-o: expected a file, got the folder {file}")
     opened = open_existing(out, study, storage)
     target = file or opened.folder.path / "report.html"
     text = page(opened.study, opened.config, opened.folder, storage or opened.folder.storage)

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from automerge.cli.console import make_console
+from automerge.cli.opening import open_skill
 from automerge.cli.options import AsJson
 from automerge.errors import SkillError
 from automerge.evals.items import load_items
 from automerge.evals.rows import check_text
 from automerge.evals.scorers import Dialogue, refuse_outside_study
-from automerge.evals.skill import load_skill
 from automerge.evals.store import AnswerStore
 from automerge.records import Completion, Score
 
@@ -34,7 +34,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score answers made elsewhere, item by item; every item of the skill needs one."""
-    loaded = load_skill(skill, folder=Path())
+    loaded = open_skill(skill)
     if items:
         for item in load_items(loaded):
             print(json.dumps({"id": item.id, "prompt": item.prompt}, ensure_ascii=False))

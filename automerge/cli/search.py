@@ -49,7 +49,9 @@ def search(
     out: Out = None,
     storage: Storage = None,
     engine: Annotated[str | None, typer.Option(help="auto, transformers or vllm. Default: the config's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of masks, items and proposals. Default: the config's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of masks, items and proposals. Default: the config's.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Engines, each trying a merge at a time.")] = 1,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Have them on a Ray cluster (auto, or HOST:PORT), not here.")

@@ -22,7 +22,7 @@ def show(
     study: StudyName = None,
     out: Out = None,
     storage: Storage = None,
-    answers: Annotated[int, typer.Option(help="Answers shown a skill.")] = 3,
+    answers: Annotated[int, typer.Option(min=0, help="Answers shown a skill.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Show one trial: recipe, scores, gates, and some answers beside the base's."""
@@ -43,7 +43,7 @@ def show(
     if recipe.mixture is not None:
         console.print(mixture_line(recipe.mixture))
     theirs = {s: _answers(opened, base.record.checksum, s) for s in asked} if base and base.record else {}
-    for skill, results in asked.items():
+    for skill, results in asked.items() if answers else ():
         console.print(_answer_table(skill, results[:answers], {r.item: r for r in theirs.get(skill, [])}))
 
 

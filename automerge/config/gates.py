@@ -43,7 +43,8 @@ class GateRule(Closed):
     def _one_of_both(self) -> "GateRule":
         if (self.min is None) == (self.no_worse_than is None):
             raise ValueError("expected either min or no_worse_than")
-        if self.min is not None and "margin" in self.model_fields_set:
+        # not whether it was written: a study's kept config spells the 0 out
+        if self.min is not None and self.margin.amount:
             raise ValueError("margin goes with no_worse_than; with min, lower min instead")
         return self
 

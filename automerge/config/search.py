@@ -60,7 +60,7 @@ class SearchConfig(Closed):
     racing: bool = True  # stop what is behind beyond doubt
     tiers: list[Literal["likelihood"]] = Field(default=["likelihood"])  # asked first, as long as they predict
     start_from: str | None = None  # the folder of a coarser study of the same models, whose best are tried first
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     engine: EngineConfig = EngineConfig()
     sampler: SamplerConfig = SamplerConfig()
     verdict: VerdictConfig = VerdictConfig()

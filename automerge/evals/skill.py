@@ -211,7 +211,8 @@ def _checked(path: Path, data: Mapping[str, Any], member: str) -> Skill:
         raise ConfigError(
             "the skill names no data",
             where=str(path),
-            hint=f"Name it where the skill is used: {{use: {path.stem}, data: {{path: items.jsonl}}}}.",
+            hint=f"Name it where the skill is used: {{use: {path.stem}, data: {{path: items.jsonl}}}}; for a command "
+            "line, write `use:` and `data:` into a file, and name that.",
         )
     skill = validate(Skill, data, f"{member}{path}").model_copy(update={"path": path})
     skill.make_scorer()

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.utils._validators import validate_repo_id
 
 from automerge.errors import ExportError
 
@@ -16,6 +17,15 @@ class Upload:
     repo: str
     private: bool
     files: dict[str, int]
+
+
+def is_repository(name: str) -> bool:
+    """Whether the hub could have a repository of that name, its owner named."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
 
 
 def upload_of(folder: Path, repo: str, *, private: bool) -> Upload:

@@ -70,10 +70,11 @@ def judge(
     seed: int,
     use: int = 1,
     seeds: Mapping[str, Sequence[Mapping[str, Scores]]] | None = None,
+    nobody: str = "there is no candidate",
 ) -> Verdict:
     """`candidates` and `baselines`: name → skill → held-out scores (n_s,), the same items in the same order. `seeds`:
     candidate → the scores of its merges with other mask seeds; they are reported and decide nothing, for what ships
-    is the candidate."""
+    is the candidate. `nobody`: the reason where there is no candidate."""
     rows = [
         _row(name, scores, objective, confidence, seed) for name, scores in [*candidates.items(), *baselines.items()]
     ]
@@ -88,8 +89,7 @@ def judge(
     judged = [_with_seeds(j, candidates[j.name], (seeds or {}).get(j.name, ()), objective) for j in judged]
     ranked = sorted(judged, key=lambda j: (_RANK[j.outcome], -weighted_mean(candidates[j.name], objective)))
     if not ranked:
-        reason = "there is no candidate: none was proposed yet, or none met the gates on search items"
-        return Verdict("REJECTED", reason, None, [], rows, confidence, use)
+        return Verdict("REJECTED", nobody, None, [], rows, confidence, use)
     best = ranked[0]
     winner = best.name if best.outcome == "PROMOTED" else None
     return Verdict(best.outcome, best.reason, winner, ranked, rows, confidence, use)

@@ -32,6 +32,7 @@ class Family:
     layers: int
     dtype: str
     movement: Movement
+    assumed: bool = False  # nothing tells which of two full checkpoints is the base
 
     def said_of(self, source: str) -> str:
         """A few words for a comment."""
@@ -47,6 +48,11 @@ class Family:
     def remarks(self) -> list[str]:
         """What a person should know before searching."""
         found = []
+        if self.assumed:
+            found.append(
+                f"{self.base} is taken for the base, for it was named first: of two full checkpoints either may be it. "
+                "Name it with --base, or, where both are fine-tunes, name their base beside them"
+            )
         for name in self.sources:
             share = self.movement.share(name)
             if share == 0:
@@ -81,8 +87,10 @@ def family_of(models: Sequence[str], base: str | None = None) -> Family:
         raise SourceError("a model is named twice", where=", ".join(models))
     folders = {model: locate(model) for model in models}
     full = [model for model, folder in folders.items() if not is_adapter(folder)]
+    assumed = False
     if base is None:
-        base = _said_by_adapters(folders, full) or _closest(full, folders)
+        said = _said_by_adapters(folders, full)
+        base, assumed = said or _closest(full, folders), not said and len(full) == 2
     rest = [model for model in models if model != base]
     if not rest:
         raise SourceError("nothing to merge: name at least one fine-tune or adapter beside the base", where=base)
@@ -90,7 +98,7 @@ def family_of(models: Sequence[str], base: str | None = None) -> Family:
     opened = open_models(base, names)
     kinds = {name: "adapter" if is_adapter(folders[where]) else "full checkpoint" for name, where in names.items()}
     architecture = str((opened.config.get("architectures") or [opened.config.get("model_type", "?")])[0])
-    return Family(base, names, kinds, architecture, opened.n_layers, opened.dtype, movement(opened))
+    return Family(base, names, kinds, architecture, opened.n_layers, opened.dtype, movement(opened), assumed)
 
 
 def _said_by_adapters(folders: dict[str, Path], full: Sequence[str]) -> str | None:

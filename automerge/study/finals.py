@@ -82,11 +82,27 @@ def prove(
         seed=space.config.seed,
         use=len(past) + 1,
         seeds={label: [proof.scores for proof in own] for label, own in others.items()},
+        nobody=_why_nobody(rows),
     )
     past.append({"finished": finished, "verdict": asdict(verdict)})
     study.set_user_attr(VERDICTS, json.dumps(past))
     listen(Judgement(verdict))
     return verdict
+
+
+def _why_nobody(rows: Sequence[Row]) -> str:
+    """Why no trial came to be a candidate for the verdict, in a sentence."""
+    tried = [row for row in rows if not row.is_baseline and row.finished]
+    if not tried:
+        count = sum(row.is_baseline for row in rows)
+        return f"there is no candidate yet: the {count} baselines took the whole budget, a larger one proposes merges"
+    broken = {row.label: row.record.violations for row in tried if row.record and not row.record.feasible}
+    broken = {label: violations for label, violations in broken.items() if violations}
+    if not broken:
+        return "there is no candidate: every trial failed, or equals a baseline"
+    nearest = min(broken, key=lambda label: sum(max(amount, 0.0) for amount in broken[label].values()))
+    missed = ", ".join(f"{gate} by {amount:.4f}" for gate, amount in broken[nearest].items() if amount > 0)
+    return f"no trial met the gates on search items; {nearest} came nearest, and breaks {missed}"
 
 
 def last_verdict(study: optuna.Study) -> Verdict | None:

@@ -59,6 +59,7 @@ class Search:
         self._trials, self._seconds = 0, 0.0  # spent
         self._begun = 0  # of the trials in the budget, with those that are being tried
         self._failures = 0  # in a row
+        self._served = False  # any candidate, ever
 
     def run(self, budget: Budget) -> None:
         """Searches until the budget is spent. Raises StudyError where nothing can be merged or served any more."""
@@ -138,6 +139,9 @@ class Search:
                 self._conclude(job)
 
     def _conclude(self, job: Job) -> None:
+        if job.error is not None and not self._served:  # not recorded: the same command tries it again
+            message = f"the first candidate could not be merged or served: {job.error}"
+            raise StudyError(message, where=job.label, hint="Mend that, or take another engine, and run it again.")
         if job.trial is None:
             record = self._record(job)
             self.study.set_user_attr(job.key, to_json(record))
@@ -183,6 +187,7 @@ class Search:
         self._counted.add(row.label)
         self._trials += 1
         self._failures = self._failures + 1 if row.state == "failed" else 0
+        self._served |= not self._failures
         self._seconds += row.record.seconds["total"] / self.bench.width if row.record else 0.0
         if row.record:
             self.climb.learn(row.label, row.record, baseline=row.is_baseline)

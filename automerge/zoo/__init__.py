@@ -96,9 +96,10 @@ def prepare(cache: Path | None = None, progress: Progress | None = None, setting
 
 
 def make_known(config: str, progress: Progress | None = None) -> None:
-    """Prepares the zoo, and sets its variable, where a config (a name, or a file) asks for it and nobody has set it."""
+    """Prepares the zoo, and sets its variable, where a config or skill (a name, or a file) asks for it and nobody has
+    set it."""
     path = Path(config)
-    asked = config == "zoo" or (
+    asked = config in ("zoo", *(f"zoo_{skill}" for skill in SKILLS)) or (
         path.is_file() and f"${{{VARIABLE}}}" in path.read_text(encoding="utf-8", errors="replace")
     )
     if asked and not os.environ.get(VARIABLE):

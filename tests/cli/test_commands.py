@@ -113,6 +113,16 @@ def test_search_with_study_storage_and_seed(config: Path, automerge: Command, tm
 # --- trials and show ---------------------------------------------------------------------------------------------
 
 
+def test_a_gate_with_a_least_score(config: Path, automerge: Command) -> None:
+    config.write_text(config.read_text().replace("no_worse_than: base, margin: 5%", "min: 0.05"))
+    assert automerge("check", config).code == 0
+    done = automerge("search", config, "--budget", 9, "--out", "out", "--json")
+    assert done.code in (0, 3) and done.json["outcome"], done
+    for command in (["trials"], ["show", "base"], ["report"], ["reweigh", "--weights", "say=1"]):
+        assert automerge(*command, "--out", "out").code == 0
+    assert automerge("export", "exported", "--trial", "base", "--out", "out").code == 0
+
+
 def test_trials(promoted: Study, automerge: Command) -> None:
     done = automerge("trials", "--out", promoted.out)
     assert (done.code, done.err) == (0, "")
@@ -415,6 +425,12 @@ def test_help_lists_every_command(automerge: Command) -> None:
         (["search", "missing.yaml", "--budget", "10w"], "got '10w'"),
         (["search", "missing.yaml", "--budget", "-3"], "got '-3'"),
         (["search", "--seed", "x"], "Invalid value for '--seed'"),
+        (["search", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["eval", "model", "--skills", "x", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["merge", "recipe.json", "out", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["show", "1", "--answers", "-1"], "Invalid value for '--answers'"),
+        (["report", "-o", "."], "expected a file, got the folder ."),
+        (["export", "out", "--push-to-hub", "name"], "expected OWNER/NAME, got 'name'"),
         (["check", "--budget", "0"], "Invalid value for '--budget'"),
         (["show"], "Missing argument"),
         (["export"], "Missing argument 'OUT'"),

@@ -43,6 +43,15 @@ def test_what_it_writes_is_a_config_that_check_takes(cli_models: Path, config: P
     assert automerge("check", here).code == 0
 
 
+def test_which_of_two_checkpoints_is_the_base_is_said_to_be_assumed(cli_models: Path, automerge) -> None:  # type: ignore[no-untyped-def]
+    math, writing = cli_models / "math", cli_models / "writing"
+    done: Done = automerge("init", math, writing)
+    assert "is taken for the base, for it was named first" in " ".join(done.out.split())
+    assert "# assumed: it was named first" in Path("automerge.yaml").read_text()
+    told: Done = automerge("init", math, writing, "--base", math, "-o", "told.yaml")
+    assert "is taken for the base" not in told.out and "assumed" not in Path("told.yaml").read_text()
+
+
 def test_it_overwrites_nothing(cli_models: Path, automerge) -> None:  # type: ignore[no-untyped-def]
     Path("automerge.yaml").write_text("mine")
     done: Done = automerge("init", cli_models / "base", cli_models / "math")

@@ -40,8 +40,8 @@ RUN: list[tuple[str, dict[str, str], tuple[int, ...]]] = [
         (0,),
     ),
     (
-        "automerge gate my-merge --against org/base-model --skills writing --margin 1%",
-        {"org/base-model": "{models}/base", "writing": "say.yaml"},
+        "automerge gate my-merge --against org/base-model --skills constraints --margin 1%",
+        {"org/base-model": "{models}/base", "constraints": "say.yaml"},
         VERDICT,
     ),
     ("automerge score --skill mbpp --answers answers.jsonl", {"mbpp": "recall.yaml"}, (0,)),

@@ -118,7 +118,7 @@ def test_no_number_of_items_tells_what_lies_on_the_bound() -> None:
 def test_no_candidates() -> None:
     found = verdict({}, BASELINES, FENCE)
     assert (found.outcome, found.winner, found.judged) == ("REJECTED", None, [])
-    assert found.reason == "there is no candidate: none was proposed yet, or none met the gates on search items"
+    assert found.reason == "there is no candidate"
     assert [row.name for row in found.rows] == ["base", "math"]
 
 

@@ -139,6 +139,10 @@ BROKEN: list[tuple[Callable[[Path], object], str]] = [
         lambda f: edit_json(f / "config.json", num_attention_heads=8),
         "num_attention_heads: expected the base's 4, got 8",
     ),
+    (  # another model altogether is told by its tensors
+        lambda f: tiny_llama(f, seed=1, hidden=16),
+        "expected the base's shape",
+    ),
     (lambda f: edit_json(f / "config.json", num_hidden_layers=7), "num_hidden_layers 7, but there are 2 layers"),
     (lambda f: edit_json(f / "config.json", vocab_size=99), "vocab_size 99, but model.embed_tokens.weight has 64 rows"),
     (

@@ -316,6 +316,16 @@ def test_a_failed_merge_is_a_failed_trial_and_the_study_goes_on(world: Path, tmp
     assert len(rows) == 10
 
 
+def test_a_base_that_cannot_be_served_ends_the_study_and_is_tried_again(world: Path, tmp_path: Path) -> None:
+    engine = scripted()
+    engine._fail = {1: MergeError("no such head size")}
+    folder = StudyFolder(tmp_path / "out")
+    with pytest.raises(StudyError, match="the first candidate could not be merged or served: no such head size"):
+        run_search(plan_of(world), folder, Budget(trials=10), lambda event: None, start=lambda *_: engine)
+    _, rows = run(world, tmp_path / "out", 10)
+    assert [row.state for row in rows] == ["complete"] * 10
+
+
 def test_an_engine_error_keeps_the_trial_for_the_next_run(world: Path, tmp_path: Path) -> None:
     engine = scripted()
     engine._fail = {20: EngineError("gone")}
@@ -422,6 +432,18 @@ def test_a_baseline_outside_the_space_stands_apart_and_counts(world: Path, tmp_p
     assert apart == ["base", "coding", "math", "writing", "task_arithmetic", "dare_0.5", "dare_0.9"]
     assert sum(row.state == "complete" for row in rows) == 12
     assert all(row.params for row in rows if row.number is not None)
+
+
+def test_a_verdict_without_candidates_says_why(world: Path, tmp_path: Path) -> None:
+    verdict, _ = run(world, tmp_path / "few", 8)
+    assert verdict.reason.startswith("there is no candidate yet: the 8 baselines took the whole budget")
+    world.write_text(world.read_text().replace("no_worse_than: base, margin: 0.1", "min: 1.0"))
+    verdict, rows = run(world, tmp_path / "strict", 12)
+    assert (verdict.outcome, verdict.leading) == ("REJECTED", None)
+    broken = {row.label: max(row.record.violations.values()) for row in rows if row.record and not row.is_baseline}
+    nearest = min(broken, key=lambda label: broken[label])
+    short = f"{nearest} came nearest, and breaks writing ≥ 1 by {broken[nearest]:.4f}"
+    assert verdict.reason == f"no trial met the gates on search items; {short}"
 
 
 def test_gates_constrain_the_search(world: Path, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def check_fits(base: Checkpoint, source: Checkpoint) -> Shapes:
             message = f"{tensor}: expected the base's shape {list(ours[tensor])}, got {list(theirs[tensor])}"
             raise SourceError(message, where=where, hint="Sources must be fine-tunes of the base.")
     check_rows(theirs, where)
+    _check_heads(base.config, source.config, where)
     return theirs
 
 
@@ -89,6 +90,10 @@ def _check_architecture(ours: Mapping[str, Any], theirs: Mapping[str, Any], wher
         if ours.get(key) != theirs.get(key):
             message = f"{key}: expected the base's {ours.get(key)}, got {theirs.get(key)}"
             raise SourceError(message, where=where, hint="Sources must be fine-tunes of the base.")
+
+
+def _check_heads(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -> None:
+    """Of models whose tensors have the same shapes."""
     for key in HEADS:
         if key in ours and key in theirs and ours[key] != theirs[key]:
             message = f"{key}: expected the base's {ours[key]}, got {theirs[key]}"
