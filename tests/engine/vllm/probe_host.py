@@ -106,6 +106,13 @@ class ProbedHost(Host):
         """See ProbedWorker."""
         self._llm.collective_rpc("break_once", args=(meant,))
 
+    def encoded(self, put: bool) -> int:
+        """How many encoder outputs (of pictures, say) the scheduler takes for known, after one more is `put` there."""
+        known = self._llm.llm_engine.engine_core.engine_core.scheduler.encoder_cache_manager.cached
+        if put:
+            known["a picture"] = set()
+        return len(known)
+
     def held(self) -> list[int]:
         """Bytes of sources that each rank keeps."""
         found: list[int] = self._llm.collective_rpc("held_sources")

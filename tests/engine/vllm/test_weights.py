@@ -152,6 +152,16 @@ def test_a_fresh_vllm_on_the_export_answers_the_same(
     assert len({tuple(row) for row in wanted[0]}) > 1
 
 
+def test_an_apply_forgets_what_encoders_made(vllm_models: MakeModels, take: Take) -> None:
+    """No model here has an encoder; what one would have made of a picture with the old weights is put there."""
+    models = vllm_models()
+    engine = take(models)
+    engine.apply(random_recipe(models, 1))
+    assert engine._call("encoded", True) == 1
+    engine.apply(random_recipe(models, 2))
+    assert engine._call("encoded", False) == 0
+
+
 def engines_apart(*engines: Engine) -> float:
     """The mean |Δ log p| a token of two engines."""
     found = [e.loglikelihood([e.encode(text) for text in TEXTS], TAILS) for e in engines]
