@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from automerge.errors import SourceError
+from automerge.merge.models import find_models
 from automerge.merge.sources.checkpoint import Checkpoint
 from automerge.merge.sources.compat import merged_shapes
 from automerge.merge.sources.lora import LoraAdapter
@@ -94,6 +96,42 @@ def test_options_that_are_refused(
     adapter = lora_of(Path(folders["base"]), tmp_path / "x", 4)
     edit_json(adapter / CONFIG, **changes)
     assert_in(message, refusal(Path(folders["base"]), adapter))
+
+
+def test_options_are_named_before_their_tensors(tmp_path: Path) -> None:
+    """As PEFT saves them, opened as a user opens them: their tensors are none that we know, but the option is named."""
+    from peft import AdaLoraConfig, LoraConfig, get_peft_model
+    from peft.tuners.lora.config import KasaConfig, MontecloraConfig, VeloraConfig
+    from transformers import AutoModelForCausalLM
+
+    def of(base: Path, config: Any) -> str:
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+        model.save_pretrained(tmp_path / "x")
+        with pytest.raises(SourceError) as raised:
+            find_models(str(base), {"x": str(tmp_path / "x")})
+        return str(raised.value)
+
+    llama, mixtral = tiny_model(tmp_path / "llama", "llama"), tiny_model(tmp_path / "mixtral", "mixtral")
+    options = {"task_type": "CAUSAL_LM", "r": 4, "target_modules": ["q_proj", "o_proj"]}
+    assert "option velora_config" in of(llama, LoraConfig(**options, velora_config=VeloraConfig()))
+    assert "option monteclora_config" in of(llama, LoraConfig(**options, monteclora_config=MontecloraConfig()))
+    assert "option kasa_config" in of(llama, LoraConfig(**options, kasa_config=KasaConfig()))
+    assert "of peft_type LORA, got ADALORA" in of(llama, AdaLoraConfig(**{**options, "r": 8}, total_step=10))
+    experts = LoraConfig(task_type="CAUSAL_LM", target_modules=[], target_parameters=["mlp.experts.down_proj"])
+    assert "option target_parameters" in of(mixtral, experts)
+
+
+@pytest.mark.parametrize(
+    "renamed",
+    [
+        lambda name: name.removeprefix("base_model.model."),
+        lambda name: name.replace(".lora_A.weight", ".lora_A.default.weight"),
+    ],
+)
+def test_two_tensors_for_one_thing(tmp_path: Path, folders: dict[str, str], renamed: Callable[[str], str]) -> None:
+    adapter = peft_lora_of(Path(folders["base"]), tmp_path / "x", 4, target_modules=["q_proj"])
+    edit_tensors(adapter, {renamed(f"{Q}.lora_A.weight"): torch.ones(4, 32)})
+    assert_in("lora_A.*weight are two tensors for the same thing", refusal(Path(folders["base"]), adapter))
 
 
 def assert_in(pattern: str, text: str) -> None:

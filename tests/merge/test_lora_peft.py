@@ -99,6 +99,12 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "dora, embedding and head": ("llama", {"target_modules": ["embed_tokens", "lm_head"], "use_dora": True}, 2),
     "bias all": ("qwen2", {"target_modules": ["q_proj"], "bias": "all"}, 8),
     "bias lora_only": ("qwen2", {"target_modules": ["q_proj", "o_proj"], "bias": "lora_only"}, 6),
+    "bias all, saved norm": ("gpt2", {"target_modules": ["c_attn"], "bias": "all", "modules_to_save": ["ln_f"]}, 16),
+    "bias all, saved layer": (
+        "qwen2",
+        {"target_modules": ["up_proj"], "bias": "all", "modules_to_save": ["layers.1.self_attn"]},
+        12,
+    ),
     "lora_bias": ("qwen2", {"target_modules": ["q_proj", "k_proj"], "lora_bias": True}, 8),
     "saved head and norm": ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "model.norm"]}, 4),
     "saved embedding": ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}, 3),

@@ -48,6 +48,10 @@ class Opener:
     def open(self) -> dict[str, Change]:
         """Raises SourceError for whatever does not fit."""
         names = sort_names(self.file.names, self.where)
+        for one, other in names.seconds:
+            if not self._equal(one, other):
+                message = f"modules_to_save: {one} and {other} should be the same, but differ"
+                raise SourceError(message, where=self.where, hint=INCOMPLETE)
         self._open_saved(names)
         for module, parts in names.parts.items():
             self._open_module(module, parts)
@@ -74,7 +78,7 @@ class Opener:
         both = {name: saved[name] for name in (self.tied_to, HEAD) if name in saved}
         kept = [name for name in both if self._is_saved_module(name)]
         if len(both) == 2:
-            if torch.equal(*(self.file.mapped(name) for name in both.values())):
+            if self._equal(*both.values()):
                 del saved[HEAD]
                 return
             kept = list(both)
@@ -198,6 +202,11 @@ class Opener:
         return SavedRows(ordered, tuple(places), self._read(name), self._read_base(weight), size)
 
     # names and values
+
+    def _equal(self, one: str, other: str) -> bool:
+        """Whether two tensors of the file are the same, to the bit."""
+        alike = self.file.describe(one) == self.file.describe(other)
+        return alike and torch.equal(self.file.mapped(one), self.file.mapped(other))
 
     def _tensor(self, name: str) -> str:
         """The base's tensor of that name; the embedding for a tied head. Raises SourceError where there is none."""

@@ -10,6 +10,7 @@ from automerge.errors import SourceError
 from automerge.merge.embeddings import input_of, row_tensors, rows_of
 from automerge.merge.sources.checkpoint import SafeFile
 from automerge.merge.sources.folder import adapter_file
+from automerge.merge.sources.lora_config import read_lora_config
 from automerge.merge.sources.lora_names import sort_names
 
 Shape = tuple[int, ...]
@@ -18,8 +19,10 @@ Shape = tuple[int, ...]
 def adapted_shapes(folder: Path, base: Mapping[str, Shape]) -> dict[str, Shape]:
     """The base's shapes, where the adapter saves embeddings of another number of rows with those rows.
 
-    Raises SourceError where it saves only some of the tensors that have a row a token.
+    Raises SourceError where it saves only some of the tensors that have a row a token; and for an option that is not
+    supported, by its name, before its tensors are.
     """
+    read_lora_config(folder)
     path = adapter_file(folder)
     file = SafeFile(path)
     saved = sort_names(file.names, str(path)).saved
