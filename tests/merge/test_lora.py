@@ -84,6 +84,12 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"exclude_modules": ["q_proj"]}, "factors of model.layers.0.self_attn.q_proj, .* leave out"),
     ({"layers_to_transform": [1]}, "factors of model.layers.0.mlp.down_proj, .*layers_to_transform.* leave out"),
     ({"layers_to_transform": [1], "layers_pattern": "blocks"}, "layers_to_transform.* leave out"),
+    ({"kasa_config": {}}, "option kasa_config={}.*changes the base"),
+    ({"rank_pattern": None}, "rank_pattern: expected names with a number each, got None"),
+    ({"target_modules": None}, "factors of model.layers.0.mlp.down_proj, which target_modules.* leave out"),
+    ({"layers_pattern": "layers"}, "layers_pattern: expected layers_to_transform beside it, got None"),
+    ({"target_modules": ".*", "layers_to_transform": [0]}, "layers_to_transform: expected target_modules to be a list"),
+    ({"trainable_token_indices": [1]}, "trainable_token_indices lists tokens of the embedding, but .* no rows"),
     ({"use_dora": True}, "use_dora is set, but there is no lora_magnitude_vector"),
     ({"modules_to_save": ["lm_head"]}, "modules_to_save names lm_head, but the file holds no lm_head.weight"),
 ]
@@ -96,6 +102,19 @@ def test_options_that_are_refused(
     adapter = lora_of(Path(folders["base"]), tmp_path / "x", 4)
     edit_json(adapter / CONFIG, **changes)
     assert_in(message, refusal(Path(folders["base"]), adapter))
+
+
+def test_all_linear_leaves_out_the_embeddings(tmp_path: Path, folders: dict[str, str]) -> None:
+    adapter = peft_lora_of(Path(folders["base"]), tmp_path / "x", 4, target_modules=["q_proj", "lm_head"])
+    edit_json(adapter / CONFIG, target_modules="all-linear")
+    assert_in("factors of lm_head, which target_modules.* leave out", refusal(Path(folders["base"]), adapter))
+
+
+def test_tokens_of_a_module_that_is_saved_whole(tmp_path: Path, folders: dict[str, str]) -> None:
+    options = {"modules_to_save": ["embed_tokens"], "trainable_token_indices": [1, 3]}
+    adapter = peft_lora_of(Path(folders["base"]), tmp_path / "x", 4, target_modules=["q_proj"], **options)
+    text = refusal(Path(folders["base"]), adapter)
+    assert_in("embed_tokens.weight: trainable_token_indices and modules_to_save on one module", text)
 
 
 def test_options_are_named_before_their_tensors(tmp_path: Path) -> None:

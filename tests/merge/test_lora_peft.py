@@ -136,6 +136,21 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
         {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
         3,
     ),
+    "tokens, embeddings beside": (
+        "llama",
+        {"target_modules": ["q_proj"], "trainable_token_indices": [9, 3], "save_embedding_layers": True},
+        3,
+    ),
+    "tied tokens, embeddings beside": (
+        "tied",
+        {"target_modules": ["q_proj"], "trainable_token_indices": [9, 3], "save_embedding_layers": True},
+        3,
+    ),
+    "tied, other tokens of the head": (
+        "tied",
+        {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [5], "lm_head": [7, 1]}},
+        3,
+    ),
     "fused": ("phi3", {"target_modules": ["qkv_proj", "gate_up_proj"]}, 4),
     "fused, dora": ("phi3", {"target_modules": ["qkv_proj", "gate_up_proj"], "use_dora": True}, 4),
     "transposed": ("gpt2", {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True}, 8),

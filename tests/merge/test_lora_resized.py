@@ -83,3 +83,20 @@ def test_second_copies_must_be_the_same(tmp_path: Path, bases: dict[str, Path]) 
     assert f"modules_to_save: the file holds {second}, but no model.embed_tokens.weight" in refusal(
         bases["own"], adapter
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "options"),
+    [
+        ("trainable_token_indices", {"target_modules": ["q_proj"], "trainable_token_indices": [64, 65]}),
+        ("target_modules", {"target_modules": ["q_proj", "embed_tokens"]}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["own", "tied"])
+def test_changes_of_further_rows_are_refused(
+    tmp_path: Path, bases: dict[str, Path], kind: str, option: str, options: dict[str, Any]
+) -> None:
+    _, adapter = resized(bases[kind], tmp_path, **options)
+    text = refusal(bases[kind], adapter)
+    assert f"{option} on model.embed_tokens.weight of another number of rows than the base's 64, 67" in text
+    assert "modules_to_save" in text

@@ -8,7 +8,7 @@
 | X.lora_magnitude_vector | DoRA's m |
 | X.token_adapter.trainable_tokens_delta | rows of X.weight (trainable_token_indices) |
 | X.base_layer.bias | replaces X.bias (bias) |
-| X.base_layer.weight | a copy of the base's own X.weight |
+| X.base_layer.weight, X.token_adapter.base_layer.weight | a copy of the base's own X.weight |
 | X.original_module.Y | none: a copy of the base's, as it was before X was saved whole |
 | X.modules_to_save.Y | a second copy of X.Y |
 | any other | replaces the base's tensor of that name (modules_to_save, bias) |
@@ -32,6 +32,7 @@ _PARTS = {
     "magnitude": re.compile(rf"(.+)\.lora_magnitude_vector{_ADAPTER}(?:\.weight)?"),
     "rows": re.compile(rf"(.+)\.token_adapter\.trainable_tokens_delta{_ADAPTER}"),
 }
+TOKENS = ".token_adapter"  # PEFT's wrapper of an embedding with trainable_token_indices
 _BASE_BIAS, _BASE_WEIGHT = ".base_layer.bias", ".base_layer.weight"
 # PEFT's wrapper of a module that is saved whole, whose insides it writes too where embeddings or biases are kept
 _ORIGINAL = ".original_module."
@@ -69,7 +70,8 @@ def sort_names(names: Iterable[str], where: str) -> LoraNames:
         elif (second := _SECOND.fullmatch(plain)) is not None:
             _put(seconds, f"{second[1]}.{second[2]}", name, where)
         elif plain.endswith(_BASE_WEIGHT):
-            _put(sorted_names.copies, plain.removesuffix(_BASE_WEIGHT) + ".weight", name, where)
+            module = plain.removesuffix(_BASE_WEIGHT).removesuffix(TOKENS)
+            _put(sorted_names.copies, f"{module}.weight", name, where)
         elif plain.endswith(_BASE_BIAS):
             _put(sorted_names.saved, plain.removesuffix(_BASE_BIAS) + ".bias", name, where)
         elif ".base_layer." in plain:

@@ -66,8 +66,12 @@ class Opener:
         saved = dict(names.saved)
         if self.tied_to is not None:
             self._tie(saved)
+        low_rank = {self._tensor(f"{module}.weight") for module in names.parts}
         for name, stored in saved.items():
             tensor = self._tensor(name)
+            if tensor == self.tied_to and tensor in low_rank and not self._is_saved_module(name):
+                self._check_copy(name, stored)  # save_embedding_layers: PEFT wraps one side, and copies the other
+                continue
             shape = self.file.describe(stored)[1]
             if shape != self.shapes[tensor]:
                 self._refuse_shape(tensor, f"its own copy {list(shape)}")
@@ -93,6 +97,9 @@ class Opener:
             if tensor not in self.changes and self._is_saved_module(tensor):
                 message = f"modules_to_save names {tensor.rpartition('.')[0]}, but the file holds no {tensor}"
                 raise SourceError(message, where=self.where, hint=INCOMPLETE)
+        for embedding in self._without_rows(names):
+            message = f"trainable_token_indices lists tokens of {embedding}, but the file holds no rows of it"
+            raise SourceError(message, where=self.where, hint=INCOMPLETE)
         for tensor, shape in self.shapes.items():
             module = tensor.removesuffix(".weight")
             if module == tensor or len(shape) != 2 or tensor in self.changes or module.rpartition(".")[2] in ROUTERS:
@@ -100,6 +107,18 @@ class Opener:
             if self.config.names_target(module):
                 message = f"target_modules names {module}, but the file holds no factors of it"
                 raise SourceError(message, where=self.where, hint=INCOMPLETE)
+
+    def _without_rows(self, names: LoraNames) -> list[str]:
+        """What trainable_token_indices names and the file lacks. A tied head may have the embedding's."""
+        listed = self.config.values.get("trainable_token_indices") or {}
+        named = listed if isinstance(listed, Mapping) else {"": listed}
+        there = [module for module, parts in names.parts.items() if "rows" in parts]
+        rows = [self.config.token_rows(module) for module in there]
+        return [
+            name or "the embedding"
+            for name, tokens in named.items()
+            if not any(module.endswith(name) for module in there) and not (self.tied_to and tokens in rows)
+        ]
 
     def _is_saved_module(self, tensor: str) -> bool:
         parts = tensor.split(".")[:-1]
@@ -126,6 +145,9 @@ class Opener:
         if "rows" in parts:
             if len(parts) > 1:
                 raise SourceError(f"{weight}: trainable_token_indices and LoRA on one module", where=self.where)
+            if self._is_saved_module(weight):
+                message = f"{weight}: trainable_token_indices and modules_to_save on one module"
+                raise SourceError(message, where=self.where, hint=MERGE)
             self._add(weight, self._rows(module, weight, parts["rows"]))
             return
         self._check_target(module)
@@ -218,7 +240,16 @@ class Opener:
         raise SourceError(message, where=self.where, hint=ANOTHER_BASE)
 
     def _add(self, tensor: str, change: Change) -> None:
-        if tensor in self.changes:
+        known = self.changes.get(tensor)
+        if isinstance(known, SavedRows) and isinstance(change, SavedRows):  # of a tied embedding, and of its head
+            joined = known.joined(change)
+            if joined is None:
+                message = f"trainable_token_indices: {tensor} and its tied {HEAD} have different values for one token"
+                hint = "Train with ensure_weight_tying, or other tokens of each."
+                raise SourceError(message, where=self.where, hint=hint)
+            self.changes[tensor] = joined
+            return
+        if known is not None:
             hint = "PEFT's merge adds both, which is not what was trained."
             if tensor == self.tied_to:
                 hint = f"The base ties its embeddings: target {tensor} or {HEAD}, not both. {hint}"
