@@ -171,7 +171,8 @@ def peft_lora_of(
 ) -> Path:
     """A LoRA adapter as PEFT itself makes and saves it: r 4, α 8, everything trained moved by normal noise of 0.05.
 
-    Options go to LoraConfig, `save_embedding_layers` to save_pretrained. The tensors are stored as `dtype`.
+    Options go to LoraConfig, `save_embedding_layers` to save_pretrained. `rows`: the base has so many tokens when it is
+    trained. The tensors are stored as `dtype`.
     """
     import warnings
 
@@ -180,11 +181,15 @@ def peft_lora_of(
 
     settings = {"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", **options}
     whole = settings.pop("save_embedding_layers", "auto")
+    rows = settings.pop("rows", None)
     generator = torch.Generator().manual_seed(seed)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
         base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+        if rows is not None:
+            torch.manual_seed(7)
+            base.resize_token_embeddings(rows, mean_resizing=False)
         model = get_peft_model(base, LoraConfig(**settings))
         with torch.no_grad():
             for parameter in model.parameters():

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from automerge.errors import SourceError
+from automerge.merge.models import find_models
 from automerge.merge.sources.checkpoint import Checkpoint
 from automerge.merge.sources.compat import merged_shapes
 from automerge.merge.sources.lora import LoraAdapter
@@ -82,6 +84,12 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"exclude_modules": ["q_proj"]}, "factors of model.layers.0.self_attn.q_proj, .* leave out"),
     ({"layers_to_transform": [1]}, "factors of model.layers.0.mlp.down_proj, .*layers_to_transform.* leave out"),
     ({"layers_to_transform": [1], "layers_pattern": "blocks"}, "layers_to_transform.* leave out"),
+    ({"kasa_config": {}}, "option kasa_config={}.*changes the base"),
+    ({"rank_pattern": None}, "rank_pattern: expected names with a number each, got None"),
+    ({"target_modules": None}, "factors of model.layers.0.mlp.down_proj, which target_modules.* leave out"),
+    ({"layers_pattern": "layers"}, "layers_pattern: expected layers_to_transform beside it, got None"),
+    ({"target_modules": ".*", "layers_to_transform": [0]}, "layers_to_transform: expected target_modules to be a list"),
+    ({"trainable_token_indices": [1]}, "trainable_token_indices lists tokens of the embedding, but .* no rows"),
     ({"use_dora": True}, "use_dora is set, but there is no lora_magnitude_vector"),
     ({"modules_to_save": ["lm_head"]}, "modules_to_save names lm_head, but the file holds no lm_head.weight"),
 ]
@@ -94,6 +102,55 @@ def test_options_that_are_refused(
     adapter = lora_of(Path(folders["base"]), tmp_path / "x", 4)
     edit_json(adapter / CONFIG, **changes)
     assert_in(message, refusal(Path(folders["base"]), adapter))
+
+
+def test_all_linear_leaves_out_the_embeddings(tmp_path: Path, folders: dict[str, str]) -> None:
+    adapter = peft_lora_of(Path(folders["base"]), tmp_path / "x", 4, target_modules=["q_proj", "lm_head"])
+    edit_json(adapter / CONFIG, target_modules="all-linear")
+    assert_in("factors of lm_head, which target_modules.* leave out", refusal(Path(folders["base"]), adapter))
+
+
+def test_tokens_of_a_module_that_is_saved_whole(tmp_path: Path, folders: dict[str, str]) -> None:
+    options = {"modules_to_save": ["embed_tokens"], "trainable_token_indices": [1, 3]}
+    adapter = peft_lora_of(Path(folders["base"]), tmp_path / "x", 4, target_modules=["q_proj"], **options)
+    text = refusal(Path(folders["base"]), adapter)
+    assert_in("embed_tokens.weight: trainable_token_indices and modules_to_save on one module", text)
+
+
+def test_options_are_named_before_their_tensors(tmp_path: Path) -> None:
+    """As PEFT saves them, opened as a user opens them: their tensors are none that we know, but the option is named."""
+    from peft import AdaLoraConfig, LoraConfig, get_peft_model
+    from peft.tuners.lora.config import KasaConfig, MontecloraConfig, VeloraConfig
+    from transformers import AutoModelForCausalLM
+
+    def of(base: Path, config: Any) -> str:
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+        model.save_pretrained(tmp_path / "x")
+        with pytest.raises(SourceError) as raised:
+            find_models(str(base), {"x": str(tmp_path / "x")})
+        return str(raised.value)
+
+    llama, mixtral = tiny_model(tmp_path / "llama", "llama"), tiny_model(tmp_path / "mixtral", "mixtral")
+    options = {"task_type": "CAUSAL_LM", "r": 4, "target_modules": ["q_proj", "o_proj"]}
+    assert "option velora_config" in of(llama, LoraConfig(**options, velora_config=VeloraConfig()))
+    assert "option monteclora_config" in of(llama, LoraConfig(**options, monteclora_config=MontecloraConfig()))
+    assert "option kasa_config" in of(llama, LoraConfig(**options, kasa_config=KasaConfig()))
+    assert "of peft_type LORA, got ADALORA" in of(llama, AdaLoraConfig(**{**options, "r": 8}, total_step=10))
+    experts = LoraConfig(task_type="CAUSAL_LM", target_modules=[], target_parameters=["mlp.experts.down_proj"])
+    assert "option target_parameters" in of(mixtral, experts)
+
+
+@pytest.mark.parametrize(
+    "renamed",
+    [
+        lambda name: name.removeprefix("base_model.model."),
+        lambda name: name.replace(".lora_A.weight", ".lora_A.default.weight"),
+    ],
+)
+def test_two_tensors_for_one_thing(tmp_path: Path, folders: dict[str, str], renamed: Callable[[str], str]) -> None:
+    adapter = peft_lora_of(Path(folders["base"]), tmp_path / "x", 4, target_modules=["q_proj"])
+    edit_tensors(adapter, {renamed(f"{Q}.lora_A.weight"): torch.ones(4, 32)})
+    assert_in("lora_A.*weight are two tensors for the same thing", refusal(Path(folders["base"]), adapter))
 
 
 def assert_in(pattern: str, text: str) -> None:

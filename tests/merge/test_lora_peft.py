@@ -99,6 +99,12 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "dora, embedding and head": ("llama", {"target_modules": ["embed_tokens", "lm_head"], "use_dora": True}, 2),
     "bias all": ("qwen2", {"target_modules": ["q_proj"], "bias": "all"}, 8),
     "bias lora_only": ("qwen2", {"target_modules": ["q_proj", "o_proj"], "bias": "lora_only"}, 6),
+    "bias all, saved norm": ("gpt2", {"target_modules": ["c_attn"], "bias": "all", "modules_to_save": ["ln_f"]}, 16),
+    "bias all, saved layer": (
+        "qwen2",
+        {"target_modules": ["up_proj"], "bias": "all", "modules_to_save": ["layers.1.self_attn"]},
+        12,
+    ),
     "lora_bias": ("qwen2", {"target_modules": ["q_proj", "k_proj"], "lora_bias": True}, 8),
     "saved head and norm": ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "model.norm"]}, 4),
     "saved embedding": ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}, 3),
@@ -128,6 +134,21 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "tied, saved": (
         "tied",
         {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
+        3,
+    ),
+    "tokens, embeddings beside": (
+        "llama",
+        {"target_modules": ["q_proj"], "trainable_token_indices": [9, 3], "save_embedding_layers": True},
+        3,
+    ),
+    "tied tokens, embeddings beside": (
+        "tied",
+        {"target_modules": ["q_proj"], "trainable_token_indices": [9, 3], "save_embedding_layers": True},
+        3,
+    ),
+    "tied, other tokens of the head": (
+        "tied",
+        {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [5], "lm_head": [7, 1]}},
         3,
     ),
     "fused": ("phi3", {"target_modules": ["qkv_proj", "gate_up_proj"]}, 4),

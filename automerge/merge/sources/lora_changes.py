@@ -72,6 +72,18 @@ class SavedRows:
             torch.sub(stored[self.places[n], begin - row : end - row], base[here], out=result[here])
         return result
 
+    def joined(self, other: "SavedRows") -> "SavedRows | None":
+        """The rows of both; None where a row that both have differs."""
+        place = {row: len(self.rows) + at for row, at in zip(other.rows, other.places, strict=True)}
+        place |= dict(zip(self.rows, self.places, strict=True))
+        ours, theirs = self.read(), other.read()
+        for row, at in zip(other.rows, other.places, strict=True):
+            if place[row] < len(self.rows) and not torch.equal(ours[place[row]], theirs[at]):
+                return None
+        rows = tuple(sorted(place))
+        places = tuple(place[row] for row in rows)
+        return SavedRows(rows, places, lambda: torch.cat([self.read(), other.read()]), self.read_base, self.shape)
+
     def whole(self, device: torch.device = CPU) -> Tensor:
         """fp32 [n, m]."""
         size = self.shape[0] * self.shape[1]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from automerge.errors import SourceError
+from automerge.merge.embeddings import HEADS, INPUTS, POSITIONS
 from automerge.merge.sources.expressions import check_expression, match
 from automerge.merge.sources.folder import ADAPTER_CONFIG, read_json
 
@@ -84,12 +85,15 @@ class LoraConfig:
         return alpha / math.sqrt(rank) if self.values.get("use_rslora") else alpha / rank
 
     def is_target(self, module: str) -> bool:
-        """Whether PEFT would give this module its adapter. True where only the model itself could tell."""
+        """Whether PEFT would give this module its adapter. False without target_modules, where it has a choice of its
+        own for some kinds of models."""
         if self.values.get("exclude_modules") and self._matches("exclude_modules", module):
             return False
         targets = self.values.get("target_modules")
-        if not targets or (isinstance(targets, str) and targets.lower() == "all-linear"):
-            return True
+        if not targets:
+            return False
+        if isinstance(targets, str) and targets.lower() == "all-linear":
+            return module.rpartition(".")[2] not in INPUTS | POSITIONS | HEADS
         matches = self._matches("target_modules", module)
         return matches if isinstance(targets, str) or module in targets else matches and self._in_layers(module)
 
@@ -147,7 +151,7 @@ def read_lora_config(folder: Path) -> LoraConfig:
     if kind != "LORA":
         raise SourceError(f"expected an adapter of peft_type LORA, got {kind}", where=where, hint=MERGE)
     for option, value in values.items():
-        if value and option not in READ | HARMLESS:
+        if (value or (value == {} and option in REFUSED)) and option not in READ | HARMLESS:
             hint = REFUSED.get(option, MERGE)
             raise SourceError(f"the LoRA option {option}={value!r} is not supported", where=where, hint=hint)
     _check_init(values.get("init_lora_weights"), where)
@@ -170,7 +174,7 @@ def _check_init(init: object, where: str) -> None:
 def _check_numbers(values: Mapping[str, Any], where: str) -> None:
     for key, pattern_key, kinds in (("r", "rank_pattern", (int,)), ("lora_alpha", "alpha_pattern", (int, float))):
         _check_number(key, values.get(key), kinds, where)
-        patterns = values.get(pattern_key) or {}
+        patterns = values.get(pattern_key, {})
         if not isinstance(patterns, Mapping):
             raise SourceError(f"{pattern_key}: expected names with a number each, got {patterns!r}", where=where)
         for pattern, number in patterns.items():
@@ -199,6 +203,14 @@ def _check_lists(values: Mapping[str, Any], where: str) -> None:
     layers = values.get("layers_to_transform")
     if layers is not None and type(layers) is not int and not _is_list(layers, int):
         raise SourceError(f"layers_to_transform: expected layer numbers, got {layers!r}", where=where)
+    if values.get("layers_pattern") and layers in (None, []):
+        message = f"layers_pattern: expected layers_to_transform beside it, got {layers!r}"
+        raise SourceError(message, where=where, hint="PEFT would refuse it. Say which layers, or take out the pattern.")
+    if layers not in (None, []) and isinstance(values.get("target_modules"), str):
+        message = (
+            f"layers_to_transform: expected target_modules to be a list beside it, got {values['target_modules']!r}"
+        )
+        raise SourceError(message, where=where, hint="PEFT would refuse it. Write the layers into the expression.")
 
 
 def _is_list(value: object, kind: type) -> bool:

@@ -48,6 +48,10 @@ class Opener:
     def open(self) -> dict[str, Change]:
         """Raises SourceError for whatever does not fit."""
         names = sort_names(self.file.names, self.where)
+        for one, other in names.seconds:
+            if not self._equal(one, other):
+                message = f"modules_to_save: {one} and {other} should be the same, but differ"
+                raise SourceError(message, where=self.where, hint=INCOMPLETE)
         self._open_saved(names)
         for module, parts in names.parts.items():
             self._open_module(module, parts)
@@ -62,8 +66,12 @@ class Opener:
         saved = dict(names.saved)
         if self.tied_to is not None:
             self._tie(saved)
+        low_rank = {self._tensor(f"{module}.weight") for module in names.parts}
         for name, stored in saved.items():
             tensor = self._tensor(name)
+            if tensor == self.tied_to and tensor in low_rank and not self._is_saved_module(name):
+                self._check_copy(name, stored)  # save_embedding_layers: PEFT wraps one side, and copies the other
+                continue
             shape = self.file.describe(stored)[1]
             if shape != self.shapes[tensor]:
                 self._refuse_shape(tensor, f"its own copy {list(shape)}")
@@ -74,7 +82,7 @@ class Opener:
         both = {name: saved[name] for name in (self.tied_to, HEAD) if name in saved}
         kept = [name for name in both if self._is_saved_module(name)]
         if len(both) == 2:
-            if torch.equal(*(self.file.mapped(name) for name in both.values())):
+            if self._equal(*both.values()):
                 del saved[HEAD]
                 return
             kept = list(both)
@@ -89,6 +97,9 @@ class Opener:
             if tensor not in self.changes and self._is_saved_module(tensor):
                 message = f"modules_to_save names {tensor.rpartition('.')[0]}, but the file holds no {tensor}"
                 raise SourceError(message, where=self.where, hint=INCOMPLETE)
+        for embedding in self._without_rows(names):
+            message = f"trainable_token_indices lists tokens of {embedding}, but the file holds no rows of it"
+            raise SourceError(message, where=self.where, hint=INCOMPLETE)
         for tensor, shape in self.shapes.items():
             module = tensor.removesuffix(".weight")
             if module == tensor or len(shape) != 2 or tensor in self.changes or module.rpartition(".")[2] in ROUTERS:
@@ -96,6 +107,18 @@ class Opener:
             if self.config.names_target(module):
                 message = f"target_modules names {module}, but the file holds no factors of it"
                 raise SourceError(message, where=self.where, hint=INCOMPLETE)
+
+    def _without_rows(self, names: LoraNames) -> list[str]:
+        """What trainable_token_indices names and the file lacks. A tied head may have the embedding's."""
+        listed = self.config.values.get("trainable_token_indices") or {}
+        named = listed if isinstance(listed, Mapping) else {"": listed}
+        there = [module for module, parts in names.parts.items() if "rows" in parts]
+        rows = [self.config.token_rows(module) for module in there]
+        return [
+            name or "the embedding"
+            for name, tokens in named.items()
+            if not any(module.endswith(name) for module in there) and not (self.tied_to and tokens in rows)
+        ]
 
     def _is_saved_module(self, tensor: str) -> bool:
         parts = tensor.split(".")[:-1]
@@ -122,6 +145,9 @@ class Opener:
         if "rows" in parts:
             if len(parts) > 1:
                 raise SourceError(f"{weight}: trainable_token_indices and LoRA on one module", where=self.where)
+            if self._is_saved_module(weight):
+                message = f"{weight}: trainable_token_indices and modules_to_save on one module"
+                raise SourceError(message, where=self.where, hint=MERGE)
             self._add(weight, self._rows(module, weight, parts["rows"]))
             return
         self._check_target(module)
@@ -199,6 +225,11 @@ class Opener:
 
     # names and values
 
+    def _equal(self, one: str, other: str) -> bool:
+        """Whether two tensors of the file are the same, to the bit."""
+        alike = self.file.describe(one) == self.file.describe(other)
+        return alike and torch.equal(self.file.mapped(one), self.file.mapped(other))
+
     def _tensor(self, name: str) -> str:
         """The base's tensor of that name; the embedding for a tied head. Raises SourceError where there is none."""
         if name in self.shapes:
@@ -209,7 +240,16 @@ class Opener:
         raise SourceError(message, where=self.where, hint=ANOTHER_BASE)
 
     def _add(self, tensor: str, change: Change) -> None:
-        if tensor in self.changes:
+        known = self.changes.get(tensor)
+        if isinstance(known, SavedRows) and isinstance(change, SavedRows):  # of a tied embedding, and of its head
+            joined = known.joined(change)
+            if joined is None:
+                message = f"trainable_token_indices: {tensor} and its tied {HEAD} have different values for one token"
+                hint = "Train with ensure_weight_tying, or other tokens of each."
+                raise SourceError(message, where=self.where, hint=hint)
+            self.changes[tensor] = joined
+            return
+        if known is not None:
             hint = "PEFT's merge adds both, which is not what was trained."
             if tensor == self.tied_to:
                 hint = f"The base ties its embeddings: target {tensor} or {HEAD}, not both. {hint}"

@@ -10,7 +10,8 @@ from automerge.errors import SourceError
 from automerge.merge.embeddings import input_of, row_tensors, rows_of
 from automerge.merge.sources.checkpoint import SafeFile
 from automerge.merge.sources.folder import adapter_file
-from automerge.merge.sources.lora_names import sort_names
+from automerge.merge.sources.lora_config import read_lora_config
+from automerge.merge.sources.lora_names import TOKENS, sort_names
 
 Shape = tuple[int, ...]
 
@@ -18,12 +19,22 @@ Shape = tuple[int, ...]
 def adapted_shapes(folder: Path, base: Mapping[str, Shape]) -> dict[str, Shape]:
     """The base's shapes, where the adapter saves embeddings of another number of rows with those rows.
 
-    Raises SourceError where it saves only some of the tensors that have a row a token.
+    Raises SourceError where it saves only some of the tensors that have a row a token; and for an option that is not
+    supported, by its name, before its tensors are.
     """
+    read_lora_config(folder)
     path = adapter_file(folder)
     file = SafeFile(path)
-    saved = sort_names(file.names, str(path)).saved
+    names = sort_names(file.names, str(path))
+    saved = names.saved
     shapes = dict(base)
+    for tensor in (tensor for tensor in row_tensors(base) if tensor in names.copies):
+        rows = file.describe(names.copies[tensor])[1][:1]
+        if rows != base[tensor][:1]:
+            option = "trainable_token_indices" if TOKENS in names.copies[tensor] else "target_modules"
+            message = f"{option} on {tensor} of another number of rows than the base's {base[tensor][0]}, {rows[0]}"
+            hint = "Where tokens were added, save embedding and head whole (modules_to_save), or merge with PEFT."
+            raise SourceError(message, where=str(path), hint=hint)
     for tensor in row_tensors(base):
         shape = file.describe(saved[tensor])[1] if tensor in saved else base[tensor]
         if shape[1:] == base[tensor][1:]:
