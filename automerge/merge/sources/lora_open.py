@@ -171,6 +171,8 @@ class Opener:
             options = "target_modules, layers_to_transform and exclude_modules"
             message = f"the file holds factors of {module}, which {options} leave out"
             hint = "PEFT would ignore them. Take them out, or correct the config."
+            if not self.config.values.get("target_modules"):
+                hint = "PEFT would choose modules by the kind of model. Name those of the file in target_modules."
             raise SourceError(message, where=self.where, hint=hint)
         if "experts" not in module.split("."):
             return
