@@ -24,13 +24,14 @@ def read_yaml(path: Path, *, variables: bool = True) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read: {error.strerror}", where=str(path)) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"expected UTF-8 text: {error}", where=str(path)) from error
+        raise ConfigError(f"expected UTF-8 text: {error}", where=str(path), hint="Save the file as UTF-8.") from error
     try:
         data = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         problem = (error.problem or "malformed").splitlines()[0]
-        raise ConfigError(f"line {line}: not valid YAML: {problem}", where=str(path)) from error
+        hint = "Indent with spaces; YAML takes no tabs." if r"'\t'" in problem else None
+        raise ConfigError(f"line {line}: not valid YAML: {problem}", where=str(path), hint=hint) from error
     except (YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or tagged number that is none
         raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
     if data is None:

@@ -16,9 +16,15 @@ from automerge.config.parameters import Groups, Modules, ParameterSpace
 from automerge.errors import ConfigError
 
 SamplerName = Literal["tpe", "cmaes", "gp", "nsga2", "nsga3", "random", "qmc"]
+STUDY_NAME = "letters, digits, '.', '_' and '-', the first a letter or a digit"
 RESERVED = ("base", "union")  # what `tokenizer` may be besides a source's name
 # The baselines besides base and the sources; a gate may name any baseline as its reference.
 AVERAGES = ("plain_average", "task_arithmetic", "dare_0.5", "dare_0.9")
+
+
+def is_study_name(text: str) -> bool:
+    """Whether a study may be called that; see STUDY_NAME."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) is not None
 
 
 class SamplerConfig(Closed):
@@ -41,7 +47,7 @@ class VerdictConfig(Closed):
 class SearchConfig(Closed):
     """A search space file: what is merged, what varies, which skills judge, what must not be lost."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: str
     about: str = ""
     base: str
     sources: Annotated[dict[str, str], Field(min_length=1)]
@@ -65,6 +71,13 @@ class SearchConfig(Closed):
     sampler: SamplerConfig = SamplerConfig()
     verdict: VerdictConfig = VerdictConfig()
     folder: Path = Field(default=Path(), exclude=True)  # relative paths start here: the folder of the file
+
+    @field_validator("name")
+    @classmethod
+    def _is_usable(cls, name: str) -> str:
+        if not is_study_name(name):
+            raise ValueError(f"expected {STUDY_NAME}")
+        return name
 
     @field_validator("objective", mode="before")
     @classmethod
@@ -94,9 +107,10 @@ class SearchConfig(Closed):
             check_known(self.mixture.experts, ["base", *self.sources], "mixture: experts")
             if self.sampler.name == "cmaes":
                 raise ValueError("sampler: cmaes cannot choose among experts; auto, tpe and gp can")
-        check_known([gate.skill for gate in self.gates], self.skills, "gates: skill")
         references = ["base", *self.sources, *AVERAGES]
-        check_known([g.no_worse_than for g in self.gates if g.no_worse_than], references, "gates: no_worse_than")
+        for number, gate in enumerate(self.gates):
+            check_known([gate.skill], self.skills, f"gates.{number}.skill")
+            check_known([gate.no_worse_than or "base"], references, f"gates.{number}.no_worse_than")
         check_known([self.tokenizer], [*RESERVED, *self.sources], "tokenizer")
         return self
 

@@ -129,7 +129,7 @@ def test_a_missing_config(refused: Callable[..., str]) -> None:
 
 
 def test_overrides_are_checked_too(config: Path, refused: Callable[..., str]) -> None:
-    assert "engine.name: Input should be" in refused("ConfigError", *search(config), "--engine", "vlm")
+    assert "engine.name: expected" in refused("ConfigError", *search(config), "--engine", "vlm")
     assert "name: String should match pattern" in refused("ConfigError", *search(config), "--study", "../up")
 
 
