@@ -29,9 +29,8 @@ def open_config(config: str | None, *, study: str | None, seed: int | None, engi
         update["seed"] = seed
     if engine is not None:
         update["engine"] = {**loaded.engine.model_dump(), "name": engine}
-    folder = loaded.folder
     checked = validate(SearchConfig, {**loaded.model_dump(), **update}, use)
-    return checked.model_copy(update={"folder": folder})
+    return checked.model_copy(update={"folder": loaded.folder, "file": loaded.file})
 
 
 def open_skills(entries: Sequence[str], seed: int) -> list[LoadedSkill]:
@@ -49,10 +48,13 @@ def open_skill(use: str) -> Skill:
 
 def _prepare_zoo(use: str) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=make_console(stderr=True), transient=True)
+    console = make_console(stderr=True)
+    progress = Progress(*columns, console=console, transient=True)
     task = progress.add_task("the zoo", total=None)
 
     def on_progress(stage: str, done: int, total: int) -> None:
+        if not (console.is_terminal or progress.live.is_started):
+            console.print("making the zoo, once: minutes")  # where nothing is drawn
         progress.start()  # again and again: it draws, and ends with a line, only where there is something to make
         progress.update(task, description=f"making the zoo, once: {stage}", completed=done, total=total)
 

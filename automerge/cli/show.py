@@ -9,7 +9,7 @@ from rich.table import Table
 from automerge.cli.console import make_console
 from automerge.cli.opening import Opened, open_existing
 from automerge.cli.options import AsJson, Out, Storage, StudyName
-from automerge.errors import StudyError
+from automerge.errors import StudyError, meant
 from automerge.evals.store import AnswerStore
 from automerge.recipe import Recipe, parse_recipe
 from automerge.records import ItemResult
@@ -66,7 +66,7 @@ def find_row(rows: list[Row], trial: str) -> tuple[Row, Record]:
         numbers = [row.number for row in rows if row.number is not None]
         baselines = ", ".join(row.label for row in rows if row.is_baseline)
         raise StudyError(
-            f"no trial or baseline {trial!r}",
+            f"no trial or baseline {trial!r}{meant(trial, names)}",
             hint=f"Trials 0 to {max(numbers, default=0)}; baselines: {baselines}.",
         )
     row = names[trial]

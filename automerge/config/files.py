@@ -102,16 +102,24 @@ def _interpolate(value: str, where: str) -> str:
 
 def find_shipped(kind: str, name: str) -> Path:
     """The file `<kind>/<name>.yaml` (kind: search_spaces or evals) of the installed package or of its repository."""
-    folders = [_PACKAGE / "shipped" / kind, _PACKAGE.parent / kind]
-    for folder in folders:
+    for folder in _shipped(kind):
         if os.path.isfile(folder / f"{name}.yaml"):
             return folder / f"{name}.yaml"
-    names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    names = shipped_names(kind)
     raise ConfigError(
         f"no file of that name, and {kind}/ has no {name!r}{meant(name, names)}",
         where=name,
         hint=f"{kind}/ has: {', '.join(names)}",
     )
+
+
+def shipped_names(kind: str) -> list[str]:
+    """What find_shipped finds."""
+    return sorted({path.stem for folder in _shipped(kind) for path in folder.glob("*.yaml")})
+
+
+def _shipped(kind: str) -> tuple[Path, Path]:
+    return _PACKAGE / "shipped" / kind, _PACKAGE.parent / kind
 
 
 def locate(text: str, folder: Path) -> str:

@@ -9,11 +9,11 @@ from pydantic import Field, field_validator, model_validator
 
 from automerge.config.closed import Closed, Positive, check_known, validate
 from automerge.config.engine import EngineConfig
-from automerge.config.files import find_shipped, locate, read_yaml
+from automerge.config.files import find_shipped, locate, read_yaml, shipped_names
 from automerge.config.gates import GateRule
 from automerge.config.mixture import MixtureConfig
 from automerge.config.parameters import Groups, Modules, ParameterSpace
-from automerge.errors import ConfigError
+from automerge.errors import ConfigError, meant
 
 SamplerName = Literal["tpe", "cmaes", "gp", "nsga2", "nsga3", "random", "qmc"]
 STUDY_NAME = "letters, digits, '.', '_' and '-', the first a letter or a digit"
@@ -71,6 +71,7 @@ class SearchConfig(Closed):
     sampler: SamplerConfig = SamplerConfig()
     verdict: VerdictConfig = VerdictConfig()
     folder: Path = Field(default=Path(), exclude=True)  # relative paths start here: the folder of the file
+    file: str = Field(default="", exclude=True)  # for messages
 
     @field_validator("name")
     @classmethod
@@ -129,10 +130,22 @@ def load_search(use: str) -> SearchConfig:
     """A search space by path or by the name of a shipped one, its model paths made absolute."""
     path = Path(use)
     if not os.path.isfile(path):
-        if path.suffix in (".yaml", ".yml") or path.parent != Path():
-            raise ConfigError("no such file", where=use)
+        if path.suffix in (".yaml", ".yml") or "/" in use or path.is_dir():
+            raise _no_file(use)
         path = find_shipped("search_spaces", use)
-    return located(validate(SearchConfig, read_yaml(path), str(path)), path.resolve().parent)
+    config = located(validate(SearchConfig, read_yaml(path), str(path)), path.resolve().parent)
+    return config.model_copy(update={"file": str(path)})
+
+
+def _no_file(use: str) -> ConfigError:
+    path, shipped = Path(use), shipped_names("search_spaces")
+    folder = path if path.is_dir() else path.parent
+    files = sorted(file.name for file in folder.glob("*.y*ml"))
+    if path.is_dir():
+        hint = f"Name a file in it: {', '.join(files)}." if files else "Name a YAML file, or a shipped space."
+        return ConfigError("is a folder", where=use, hint=hint)
+    near = meant(path.name, files) or meant(path.stem, shipped)
+    return ConfigError(f"no such file{near}", where=use, hint=f"Shipped spaces, by name: {', '.join(shipped)}.")
 
 
 def located(config: SearchConfig, folder: Path) -> SearchConfig:
