@@ -437,6 +437,12 @@ def test_a_near_name_in_a_study(study: Path, automerge: Command, refused: Callab
     assert done.code == 2 and "--model" in done.err and "NAME=PATH" in done.err
 
 
+def test_the_base_is_not_set_beside_itself(study: Path, automerge: Command) -> None:
+    alone = automerge("show", "base", "--out", study / "out").out
+    assert "base's answer" not in alone and sum(line.startswith(" base ") for line in alone.splitlines()) == 1
+    assert "base's answer" in automerge("show", "plain_average", "--out", study / "out").out
+
+
 def test_a_folder_that_is_no_study(refused: Callable[..., str]) -> None:
     Path("empty").mkdir()
     for command in (("trials",), ("show", "0"), ("export", "merged")):
@@ -529,3 +535,19 @@ def test_eval_of_nothing(config: Path, cli_models: Path, refused: Callable[..., 
     Path("kept.db").write_text("noise " * 1000)
     said = refused("StudyError", "eval", cli_models / "base", "--skills", skill, "--answers", "kept.db")
     assert "kept.db not a sound answer store" in said
+
+
+@pytest.mark.parametrize("command", ["eval", "compare", "gate"])
+def test_a_model_that_is_not_here_is_found_before_any_item(
+    cli_models: Path, refused: Callable[..., str], command: str
+) -> None:
+    one = cli_models / "base"
+    models = (one, "--against", "nowhere") if command == "gate" else (one, "nowhere")
+    Path("far.yaml").write_text("data: {path: none.jsonl}\nprompt: x\nscorer: {type: exact}\n")
+    assert "nowhere no such folder" in refused("SourceError", command, *models, "--skills", "far.yaml")
+
+
+def test_answers_that_are_not_here_are_missed_before_any_item(refused: Callable[..., str]) -> None:
+    Path("far.yaml").write_text("data: {path: none.jsonl}\nprompt: x\nscorer: {type: exact}\n")
+    said = refused("SkillError", "score", "--skill", "far.yaml", "--answers", "nope.jsonl")
+    assert "nope.jsonl cannot read the answers" in said
