@@ -289,7 +289,7 @@ def test_every_shipped_search_space_loads(name: str, monkeypatch: pytest.MonkeyP
     config = load_search(name)
     assert config.name == name and config.about
     kept = validate(SearchConfig, json.loads(config.model_dump_json()), "study.json")
-    assert kept.model_copy(update={"folder": config.folder}) == config
+    assert kept.model_copy(update={"folder": config.folder, "file": config.file}) == config
     assert config.folder == (REPOSITORY / "search_spaces").resolve()
     for model in (config.base, *config.sources.values()):
         assert Path(model).is_absolute() or re.fullmatch(r"[\w.-]+/[\w.-]+", model), model
