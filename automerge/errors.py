@@ -6,7 +6,8 @@
     ├── SourceError           a checkpoint or adapter cannot be read, or does not fit its base
     ├── MergeError            a merge went wrong: values that are not finite, a checksum that differs
     ├── EngineError           the engine cannot serve this model or these prompts
-    │   └── EngineLost        it died, hung or failed in the middle of a call; the next apply starts it anew
+    │   ├── EngineLost        it died, hung or failed in the middle of a call; the next apply starts it anew
+    │   └── ClusterError      there is no Ray cluster to have engines on
     ├── SkillError            items, template or scorer of a skill are unusable
     ├── StudyError            a study cannot be opened or continued
     │   ├── StudyMismatch     what is asked now differs from what the study was started with
@@ -19,7 +20,8 @@ the page of docs/ that says more.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # What a stranger's file holds is quoted; a message stays one screen all the same. A path is shorter than this.
@@ -75,6 +77,27 @@ class ConfigError(AutomergeError):
     page = "search-spaces.md"
 
 
+@contextmanager
+def explained_on(page: str) -> Iterator[None]:
+    """A file's mistakes are explained on the page of what the file is for: the innermost of these says it."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.page == ConfigError.page:
+            error.page = page
+        raise
+
+
+@contextmanager
+def within(file: str) -> Iterator[None]:
+    """Names the file before the place, for what checks a config's values and does not know where they stand."""
+    try:
+        yield
+    except ConfigError as error:
+        error.where = ": ".join(part for part in (file, error.where) if part) or None
+        raise
+
+
 class MergekitError(ConfigError):
     """A config of mergekit's says something it may not, or that is not merged here."""
 
@@ -101,6 +124,12 @@ class EngineError(AutomergeError):
 
 class EngineLost(EngineError):
     """The engine died, hung or failed in the middle of a call; the next apply starts it anew."""
+
+
+class ClusterError(EngineError):
+    """There is no Ray cluster to have engines on."""
+
+    page = "scaling.md"
 
 
 class SkillError(AutomergeError):

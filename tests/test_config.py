@@ -74,6 +74,7 @@ def test_yaml_1_2(tmp_path: Path) -> None:
         ("a: 1\n---\nb: 2", "line 2: not valid YAML: but found another document"),
         ("a: !!python/object:os.system x", "line 1: not valid YAML: could not determine a constructor"),
         ("? {a: b}\n: c", "line 1: not valid YAML: found unhashable key"),
+        ("a:\n\tb: 1", "found character '\\t' that cannot start any token"),
         ("a: \x00", "not valid YAML: unacceptable character"),
         ("a: 2024-99-99", "not valid YAML: month must be in 1..12"),
         ("a: !!int x", "not valid YAML: invalid literal for int()"),
@@ -86,6 +87,16 @@ def test_what_is_no_mapping_in_yaml(tmp_path: Path, text: str | bytes, message: 
         read_yaml(path)
     assert caught.value.where is not None and caught.value.where.startswith(str(path))
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("a:\n\tb: 1", "Indent with spaces"), ("a: 1".encode("utf-16"), "Save the file as UTF-8"), ("a: [1", None)],
+)
+def test_what_to_do_about_an_editors_habits(tmp_path: Path, text: str | bytes, hint: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(written(tmp_path, text))
+    assert (caught.value.hint or "").startswith(hint or "") and (hint is None) == (caught.value.hint is None)
 
 
 def test_escaped_pairs_are_one_character(tmp_path: Path) -> None:
@@ -175,6 +186,18 @@ def test_every_mistake_is_told_one_a_line() -> None:
     assert [line.split(":")[0] for line in lines[1:]] == ["  modules", "  seed"]
 
 
+def test_an_unknown_key_hides_no_other_mistake_and_makes_none() -> None:
+    data = plain() | {"metod": "linear", "groups": "whol", "gates": [{"skil": "sums", "min": 2}]}
+    del data["method"]
+    with pytest.raises(ConfigError) as caught:
+        validate(SearchConfig, data, "space.yaml")
+    lines = [line.strip() for line in str(caught.value).splitlines()[1:]]
+    expected = ("unknown key 'metod' (did you mean 'method'?)", "groups: expected", "gates.0: unknown", "gates.0.min: ")
+    assert len(lines) == len(expected), lines
+    for said in expected:
+        assert sum(line.startswith(said) for line in lines) == 1, (said, lines)
+
+
 @pytest.mark.parametrize(
     ("written", "kind", "count"),
     [("whole", "whole", 1), ("layers", "layers", 1), ({"blocks": 4}, "blocks", 4), ({"knots": 2}, "knots", 2)],
@@ -204,7 +227,7 @@ def test_bounds(written: Any, value: float | None, range_: tuple[float, float] |
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_bounds_are_finite(number: float) -> None:
     for data in ({"value": number}, [0.0, number]):
-        with pytest.raises(ConfigError, match=r"Input should be a finite number|low must lie below high"):
+        with pytest.raises(ConfigError, match=r"expected a finite number|low must lie below high"):
             validate(ParameterSpace, data, "here")
 
 
@@ -266,7 +289,7 @@ def test_every_shipped_search_space_loads(name: str, monkeypatch: pytest.MonkeyP
     config = load_search(name)
     assert config.name == name and config.about
     kept = validate(SearchConfig, json.loads(config.model_dump_json()), "study.json")
-    assert kept.model_copy(update={"folder": config.folder}) == config
+    assert kept.model_copy(update={"folder": config.folder, "file": config.file}) == config
     assert config.folder == (REPOSITORY / "search_spaces").resolve()
     for model in (config.base, *config.sources.values()):
         assert Path(model).is_absolute() or re.fullmatch(r"[\w.-]+/[\w.-]+", model), model

@@ -74,7 +74,7 @@ def test_the_pages_examples_are_valid_and_have_every_key() -> None:
     config = validate(SearchConfig, space, "search-spaces.md")
     method = get_method(config.method)
     assert set(config.parameters) == {parameter.name for parameter in method.parameters}
-    assert set(space) == set(SearchConfig.model_fields) - {"folder", "objectives"}
+    assert set(space) == set(SearchConfig.model_fields) - {"folder", "file", "objectives"}
     assert config.engine == EngineConfig() and config.sampler == SamplerConfig() and config.verdict == VerdictConfig()
     engine = example("engine.md")["engine"]
     assert validate(EngineConfig, engine, "engine.md") == EngineConfig() and set(engine) == set(

@@ -14,6 +14,7 @@ from automerge.cli.console import make_console
 from automerge.cli.opening import open_config
 from automerge.cli.options import AsJson
 from automerge.engine.start import chosen_engine
+from automerge.errors import explained_on
 from automerge.moe import open_mixture
 from automerge.moe.config import is_moe, read_moe
 from automerge.report.tables import plain_table
@@ -43,6 +44,7 @@ def check(
         _print(plan, cost, budget)
 
 
+@explained_on("moe.md")
 def _check_moe(path: Path, as_json: bool) -> None:
     """What a mixture will be, once its models were opened. Nothing is asked of them."""
     mixture = open_mixture(read_moe(path), path.resolve().parent, where=str(path))

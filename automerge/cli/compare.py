@@ -10,11 +10,10 @@ import typer
 
 from automerge.cli.console import make_console
 from automerge.cli.intervals import CONFIDENCE, difference_text, fields
-from automerge.cli.opening import open_skills
+from automerge.cli.opening import open_asked
 from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
 from automerge.config import EngineConfig
 from automerge.evals.models import evaluate_model
-from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
 from automerge.gate.statistics import MIN_ITEMS, as_scores, skill_difference
 from automerge.records import Interval, ItemResult
@@ -47,8 +46,7 @@ def compare(
     """Compare models pair by pair on the same items: differences with intervals, and the answers that differ most."""
     if len(models) < 2 or len(set(models)) < len(models):
         raise typer.BadParameter(f"expected two different models or more, got {', '.join(models)}")
-    loaded = open_skills(skills, seed)
-    check_models(models, base)
+    loaded = open_asked(models, base, skills, seed)
     with AnswerStore(answers) as store:
         found = {m: evaluate_model(m, base, loaded, half, store, EngineConfig(name=engine)) for m in models}
     pairs = [

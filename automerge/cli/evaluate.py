@@ -8,11 +8,10 @@ import typer
 
 from automerge.cli.console import make_console
 from automerge.cli.intervals import CONFIDENCE, difference_text, fields, score_text
-from automerge.cli.opening import open_skills
+from automerge.cli.opening import open_asked
 from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
 from automerge.config import EngineConfig
 from automerge.evals.models import evaluate_model
-from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
 from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores, skill_difference, skill_score
 from automerge.records import Interval, ItemResult
@@ -35,11 +34,10 @@ def evaluate_models(
     as_json: AsJson = False,
 ) -> None:
     """Score models on skills, or on a suite such as mt_bench. With several, each is compared with the first."""
-    loaded = open_skills(skills, seed)
+    loaded = open_asked(models, base, skills, seed)
     suite = suite_of([skill.name for skill in loaded])
     if out is not None and suite is None:
         raise typer.BadParameter("--out is for a suite of skills, such as mt_bench")
-    check_models(models, base)
     results: dict[str, dict[str, list[ItemResult]]] = {}
     with AnswerStore(answers) as store:
         for model in models:

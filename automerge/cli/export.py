@@ -20,7 +20,7 @@ NOT_PROMOTED = 3
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; it must not be there yet.")],
+    folder: Annotated[Path, typer.Argument(metavar="out", help="The folder to write; it must not be there yet.")],
     trial: Annotated[
         str, typer.Option(help="best: what was promoted; or a trial's number, or a baseline's name.")
     ] = "best",

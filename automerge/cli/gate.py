@@ -6,12 +6,11 @@ from typing import Annotated
 import typer
 
 from automerge.cli.console import make_console
-from automerge.cli.opening import open_skills
+from automerge.cli.opening import open_asked
 from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
 from automerge.config import EngineConfig, GateRule, Margin, validate
 from automerge.errors import SkillError
 from automerge.evals.models import evaluate_model
-from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
 from automerge.gate.rules import GateResult, try_gates
 from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores
@@ -33,12 +32,11 @@ def gate(
 ) -> int:
     """Hold a model to another, skill by skill, on the same items. Exit 0 where every gate is met, 3 where not."""
     test = _test(margin, confidence)
-    loaded = open_skills(skills, seed)
+    loaded = open_asked([against, model], base, skills, seed)
     for skill in loaded:
         if (count := len(skill.half(half))) < MIN_ITEMS:
             message = f"a gate needs at least {MIN_ITEMS} items, got {count} in the half {half}"
             raise SkillError(message, where=skill.name, hint="Raise its items, or take the other half with --half.")
-    check_models([against, model], base)
     rules = [validate(GateRule, {"skill": s.name, "no_worse_than": against, **test}, "gate") for s in loaded]
     scores: dict[str, dict[str, Scores]] = {}
     with AnswerStore(answers) as store:

@@ -8,11 +8,13 @@ import typer
 
 from automerge.cli.console import make_console
 from automerge.cli.options import AsJson
+from automerge.errors import explained_on
 from automerge.export.checkpoint import write_checkpoint
 from automerge.export.folder import check_vacant
 from automerge.merge.described import read_described
 
 
+@explained_on("merge.md")
 def merge(
     recipe: Annotated[Path, typer.Argument(help="A recipe.json, as an export holds one, or mergekit's YAML.")],
     out: Annotated[Path, typer.Argument(help="The folder to write; it must not be there yet.")],

@@ -9,11 +9,13 @@ from rich.progress import Progress
 
 from automerge.cli.console import make_console
 from automerge.cli.options import AsJson
+from automerge.errors import explained_on
 from automerge.moe import open_mixture, write_mixture
 from automerge.moe.config import read_moe
 from automerge.router.gates import closeness
 
 
+@explained_on("moe.md")
 def moe(
     config: Annotated[Path, typer.Argument(help="mergekit-moe's YAML: base_model, experts, gate_mode.")],
     out: Annotated[Path, typer.Argument(help="The folder to write; it must not be there yet.")],

@@ -11,7 +11,9 @@ from automerge.cli.console import make_console
 from automerge.config import SearchConfig, load_search, validate
 from automerge.errors import StudyError
 from automerge.evals.loaded import LoadedSkill, named_skills
+from automerge.evals.serve import check_models
 from automerge.evals.skill import Skill, load_skill
+from automerge.merge.sources.locate import hub_id
 from automerge.study.folder import StudyFolder
 from automerge.study.store import open_study
 from automerge.zoo import make_known
@@ -29,16 +31,23 @@ def open_config(config: str | None, *, study: str | None, seed: int | None, engi
         update["seed"] = seed
     if engine is not None:
         update["engine"] = {**loaded.engine.model_dump(), "name": engine}
-    folder = loaded.folder
     checked = validate(SearchConfig, {**loaded.model_dump(), **update}, use)
-    return checked.model_copy(update={"folder": folder})
+    return checked.model_copy(update={"folder": loaded.folder, "file": loaded.file})
 
 
-def open_skills(entries: Sequence[str], seed: int) -> list[LoadedSkill]:
-    """The skills that a command line names; see named_skills."""
-    for name in ",".join(entries).split(","):
+def open_asked(models: Sequence[str], base: str | None, skills: Sequence[str], seed: int) -> list[LoadedSkill]:
+    """The skills that a command line names (see named_skills), once its models were found and opened: those on this
+    machine before any item is asked of the hub, those of the hub after."""
+    far = [model for model in models if hub_id(model)]
+    near = [model for model in models if model not in far]
+    if base is None or not hub_id(base):
+        check_models(near, base)
+        near = []
+    for name in ",".join(skills).split(","):
         _prepare_zoo(name)
-    return named_skills(entries, seed)
+    loaded = named_skills(skills, seed)
+    check_models([*near, *far], base)
+    return loaded
 
 
 def open_skill(use: str) -> Skill:
@@ -49,10 +58,13 @@ def open_skill(use: str) -> Skill:
 
 def _prepare_zoo(use: str) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=make_console(stderr=True), transient=True)
+    console = make_console(stderr=True)
+    progress = Progress(*columns, console=console, transient=True)
     task = progress.add_task("the zoo", total=None)
 
     def on_progress(stage: str, done: int, total: int) -> None:
+        if not (console.is_terminal or progress.live.is_started):
+            console.print("making the zoo, once: minutes")  # where nothing is drawn
         progress.start()  # again and again: it draws, and ends with a line, only where there is something to make
         progress.update(task, description=f"making the zoo, once: {stage}", completed=done, total=total)
 

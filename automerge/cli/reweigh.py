@@ -9,7 +9,7 @@ from automerge.cli.console import make_console
 from automerge.cli.intervals import CONFIDENCE, difference_text
 from automerge.cli.opening import open_existing
 from automerge.cli.options import AsJson, Out, Storage, StudyName
-from automerge.errors import ConfigError, StudyError
+from automerge.errors import ConfigError, StudyError, explained_on, meant
 from automerge.evals.store import AnswerStore
 from automerge.gate.statistics import MIN_ITEMS, difference
 from automerge.records import Interval
@@ -20,6 +20,7 @@ from automerge.study.stored_scores import stored_scores
 SHOWN = 12
 
 
+@explained_on("study.md")
 def reweigh(
     weights: Annotated[str, typer.Option(help="SKILL=WEIGHT, …; a skill that is not named weighs nothing.")],
     study: StudyName = None,
@@ -65,19 +66,22 @@ def reweigh(
 
 
 def parse_weights(text: str, skills: list[str]) -> dict[str, float]:
-    """`math=2,writing=1` → weights. Raises ConfigError for a skill the study lacks, and for a weight that is none."""
+    """`math=2,writing=1` → weights. Raises ConfigError for a skill the study lacks, a usage error for
+    a weight that is none."""
     found: dict[str, float] = {}
     for part in text.split(","):
         name, _, number = part.partition("=")
         name = name.strip()
         if name not in skills:
-            raise ConfigError(f"no skill {name!r}; the study has: {', '.join(skills)}", where="--weights")
+            known = f"the study has: {', '.join(skills)}"
+            raise ConfigError(f"no skill {name!r}{meant(name, skills)}; {known}", where="--weights")
         try:
             found[name] = float(number)
         except ValueError:
-            raise ConfigError(f"expected {name}=NUMBER, got {part.strip()!r}", where="--weights") from None
+            raise typer.BadParameter(f"expected {name}=NUMBER, got {part.strip()!r}", param_hint="--weights") from None
         if not 0 < found[name] < float("inf"):
-            raise ConfigError(f"{name}: expected a weight above 0, got {number.strip()}", where="--weights")
+            message = f"{name}: expected a weight above 0, got {number.strip()}"
+            raise typer.BadParameter(message, param_hint="--weights")
     return found
 
 

@@ -41,6 +41,7 @@ def score(
         return
     if answers is None:
         raise typer.BadParameter("expected --answers FILE, or --items to see what is asked")
+    given = _read(answers)  # before items, which may come from the hub
     scorer = loaded.make_scorer()
     if scorer.needs != "answer":
         message = f"{scorer.name} asks the model itself, and not for an answer alone"
@@ -53,7 +54,6 @@ def score(
         raise SkillError(problem, where=loaded.name)
     scorer.isolation()
     asked = {item.id: item for item in load_items(loaded)}
-    given = _read(answers)
     _check_ids(list(asked), list(given), str(answers), loaded.name)
     with AnswerStore(judged) as memory:
         found = scorer.score_dialogues(

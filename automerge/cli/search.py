@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ from automerge.cli.console import make_console
 from automerge.cli.live import LiveScreen, PlainLines, Screen
 from automerge.cli.opening import open_config, study_folder
 from automerge.cli.options import AsJson, Out, Storage, StudyName
+from automerge.config import STUDY_NAME, is_study_name
 from automerge.gate.verdict import Verdict
 from automerge.report.commands import export_command
 from automerge.report.tables import difference_table, gate_lines, verdict_line, verdict_table
@@ -48,7 +49,9 @@ def search(
     study: StudyName = None,
     out: Out = None,
     storage: Storage = None,
-    engine: Annotated[str | None, typer.Option(help="auto, transformers or vllm. Default: the config's.")] = None,
+    engine: Annotated[
+        Literal["auto", "transformers", "vllm"] | None, typer.Option(help="What serves. Default: the config's.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of masks, items and proposals. Default: the config's.")
     ] = None,
@@ -60,6 +63,8 @@ def search(
 ) -> int:
     """Search for the best merge, prove it on held-out items. Run again to go on. Exit 0 promoted, 3 not."""
     spend = parse_budget(budget)
+    if study is not None and not is_study_name(study):
+        raise typer.BadParameter(f"expected {STUDY_NAME}, got {study!r}", param_hint="--study")
     loaded = open_config(config, study=study, seed=seed, engine=engine)
     folder = study_folder(out, loaded.name)
     console = make_console(stderr=as_json)

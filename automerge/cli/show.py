@@ -9,7 +9,7 @@ from rich.table import Table
 from automerge.cli.console import make_console
 from automerge.cli.opening import Opened, open_existing
 from automerge.cli.options import AsJson, Out, Storage, StudyName
-from automerge.errors import StudyError
+from automerge.errors import StudyError, meant
 from automerge.evals.store import AnswerStore
 from automerge.recipe import Recipe, parse_recipe
 from automerge.records import ItemResult
@@ -36,15 +36,17 @@ def show(
         print(json.dumps({**row.to_json(), "recipe": json.loads(record.recipe), "answers": items}))
         return
     console = make_console()
-    base = next((r for r in rows if r.label == "base" and r.record), None)
-    console.print(trial_table([r for r in (base, row) if r], list(opened.config.skills), title="search items"))
+    base = next((r for r in rows if r.label == "base" and r.record and r is not row), None)
+    compared = [r for r in (base, row) if r]
+    console.print(trial_table(compared, list(opened.config.skills), title="search items", width=console.width))
     console.print(f"recipe {recipe.hash[:16]}, weights {record.checksum}")
     console.print(_recipe_table(recipe))
     if recipe.mixture is not None:
         console.print(mixture_line(recipe.mixture))
     theirs = {s: _answers(opened, base.record.checksum, s) for s in asked} if base and base.record else {}
     for skill, results in asked.items() if answers else ():
-        console.print(_answer_table(skill, results[:answers], {r.item: r for r in theirs.get(skill, [])}))
+        beside = {r.item: r for r in theirs[skill]} if theirs else None
+        console.print(_answer_table(skill, results[:answers], beside))
 
 
 def _fields(result: ItemResult) -> dict[str, object]:
@@ -66,7 +68,7 @@ def find_row(rows: list[Row], trial: str) -> tuple[Row, Record]:
         numbers = [row.number for row in rows if row.number is not None]
         baselines = ", ".join(row.label for row in rows if row.is_baseline)
         raise StudyError(
-            f"no trial or baseline {trial!r}",
+            f"no trial or baseline {trial!r}{meant(trial, names)}",
             hint=f"Trials 0 to {max(numbers, default=0)}; baselines: {baselines}.",
         )
     row = names[trial]
@@ -98,14 +100,18 @@ def _recipe_table(recipe: Recipe) -> Table:
     return table
 
 
-def _answer_table(skill: str, results: list[ItemResult], base: dict[str, ItemResult]) -> Table:
+def _answer_table(skill: str, results: list[ItemResult], base: dict[str, ItemResult] | None) -> Table:
+    """`base`: its answers by item; None where there are none to set beside."""
     table = plain_table(skill)
-    for column in ("item", "prompt", "answer", "tokens", "score", "why", "base's answer", "base's score"):
+    for column in ("item", "prompt", "answer", "tokens", "score", "why"):
+        whole = column in ("item", "tokens", "score")
+        table.add_column(column, overflow="fold", no_wrap=whole, max_width=None if whole else 40)
+    for column in ("base's answer", "base's score") if base is not None else ():
         table.add_column(column, overflow="fold", max_width=40)
     for result in results:
-        theirs = base.get(result.item)
+        theirs = (base or {}).get(result.item)
         own = [result.answer, str(result.tokens), _score(result), result.score.detail]
-        others = [theirs.answer, _score(theirs)] if theirs else ["", ""]
+        others = [theirs.answer, _score(theirs)] if theirs else []
         table.add_row(result.item, result.prompt[-200:], *own, *others)
     return table
 

@@ -18,6 +18,7 @@ def trials(study: StudyName = None, out: Out = None, storage: Storage = None, as
         print(json.dumps([row.to_json() for row in rows]))
         return
     console = make_console()
-    console.print(trial_table(rows, list(opened.config.skills), title=f"{opened.study.study_name}, search items"))
+    title = f"{opened.study.study_name}, search items"
+    console.print(trial_table(rows, list(opened.config.skills), title=title, width=console.width))
     verdict = last_verdict(opened.study)
     console.print(verdict_line(verdict) if verdict else "No verdict yet: the search has not finished.")

@@ -1,16 +1,25 @@
 """What every config is: typed, frozen and closed, with errors that name the key and the near name."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
-from automerge.errors import ConfigError, meant
+from automerge.errors import ConfigError, meant, nearest
 
 M = TypeVar("M", bound=BaseModel)
 Positive = Annotated[int, Field(ge=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class _Stray:
+    """Stands in an unknown key's place until all the other keys were looked at, too."""
+
+    known: tuple[str, ...]
 
 
 class Closed(BaseModel):
@@ -20,18 +29,14 @@ class Closed(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
+    def _mark_unknown(cls, data: Any) -> Any:
+        known = tuple(field.alias or name for name, field in cls.model_fields.items() if not field.exclude)
+        if isinstance(data, Mapping):
+            strays = {str(key): _Stray(known) for key in data if key not in known}
+            return {key: value for key, value in data.items() if key in known} | strays
+        if isinstance(data, BaseModel):
             return data
-        known = [field.alias or name for name, field in cls.model_fields.items() if not field.exclude]
-        for key in data:
-            if key not in known:
-                raise PydanticCustomError(
-                    "unknown_key",
-                    "unknown key '{key}'{near}; known keys: {known}",
-                    {"key": str(key), "near": meant(str(key), known), "known": ", ".join(known)},
-                )
-        return data
+        raise PydanticCustomError("no_mapping", "expected a mapping of {known}", {"known": ", ".join(known)})
 
 
 def validate(model: type[M], data: Any, where: str) -> M:
@@ -39,13 +44,43 @@ def validate(model: type[M], data: Any, where: str) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            place = ".".join(str(part) for part in problem["loc"])
-            given = "" if isinstance(problem["input"], dict | list) else f" (got {problem['input']!r})"
-            given = "" if problem["type"] in ("unknown_key", "missing", "secret") else given
-            lines.append(f"{place + ': ' if place else ''}{problem['msg'].removeprefix('Value error, ')}{given}")
+        lines = mistakes(error)
         raise ConfigError("; ".join(lines) if len(lines) == 1 else "\n  " + "\n  ".join(lines), where=where) from None
+
+
+def mistakes(error: ValidationError) -> list[str]:
+    """Each mistake in a line: the key, what was expected and what came. What only follows from another is left out:
+    a key is not missing that is misspelt, and a list not too short whose entries are wrong."""
+    problems = error.errors()
+    places = [problem["loc"] for problem in problems]
+    misspelt = {(*p["loc"][:-1], nearest(str(p["loc"][-1]), p["input"].known)) for p in problems if _is_stray(p)}
+    return [
+        _told(problem)
+        for problem in problems
+        if not (problem["type"] == "missing" and problem["loc"] in misspelt)
+        and not (problem["type"] == "too_short" and any(_lies_in(place, problem["loc"]) for place in places))
+    ]
+
+
+def _is_stray(problem: ErrorDetails) -> bool:
+    return isinstance(problem["input"], _Stray)
+
+
+def _lies_in(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer
+
+
+def _told(problem: ErrorDetails) -> str:
+    given, keys = problem["input"], list(map(str, problem["loc"]))
+    if isinstance(given, _Stray):
+        key = keys.pop()
+        text = f"unknown key {key!r}{meant(key, given.known)}; known keys: {', '.join(given.known)}"
+    else:
+        text = problem["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
+        if problem["type"] not in ("missing", "secret") and not isinstance(given, dict | list):
+            choices = re.findall("'([^']*)'", text) if problem["type"] == "literal_error" else []
+            text += f" (got {given!r})" + meant(str(given), choices)
+    return f"{'.'.join(keys)}: {text}" if keys else text
 
 
 def check_known(names: Iterable[str], allowed: Collection[str], where: str) -> None:

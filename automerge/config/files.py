@@ -24,13 +24,14 @@ def read_yaml(path: Path, *, variables: bool = True) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read: {error.strerror}", where=str(path)) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"expected UTF-8 text: {error}", where=str(path)) from error
+        raise ConfigError(f"expected UTF-8 text: {error}", where=str(path), hint="Save the file as UTF-8.") from error
     try:
         data = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         problem = (error.problem or "malformed").splitlines()[0]
-        raise ConfigError(f"line {line}: not valid YAML: {problem}", where=str(path)) from error
+        hint = "Indent with spaces; YAML takes no tabs." if r"'\t'" in problem else None
+        raise ConfigError(f"line {line}: not valid YAML: {problem}", where=str(path), hint=hint) from error
     except (YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or tagged number that is none
         raise ConfigError(f"not valid YAML: {error}", where=str(path)) from error
     if data is None:
@@ -101,16 +102,24 @@ def _interpolate(value: str, where: str) -> str:
 
 def find_shipped(kind: str, name: str) -> Path:
     """The file `<kind>/<name>.yaml` (kind: search_spaces or evals) of the installed package or of its repository."""
-    folders = [_PACKAGE / "shipped" / kind, _PACKAGE.parent / kind]
-    for folder in folders:
+    for folder in _shipped(kind):
         if os.path.isfile(folder / f"{name}.yaml"):
             return folder / f"{name}.yaml"
-    names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    names = shipped_names(kind)
     raise ConfigError(
         f"no file of that name, and {kind}/ has no {name!r}{meant(name, names)}",
         where=name,
         hint=f"{kind}/ has: {', '.join(names)}",
     )
+
+
+def shipped_names(kind: str) -> list[str]:
+    """What find_shipped finds."""
+    return sorted({path.stem for folder in _shipped(kind) for path in folder.glob("*.yaml")})
+
+
+def _shipped(kind: str) -> tuple[Path, Path]:
+    return _PACKAGE / "shipped" / kind, _PACKAGE.parent / kind
 
 
 def locate(text: str, folder: Path) -> str:

@@ -9,16 +9,22 @@ from pydantic import Field, field_validator, model_validator
 
 from automerge.config.closed import Closed, Positive, check_known, validate
 from automerge.config.engine import EngineConfig
-from automerge.config.files import find_shipped, locate, read_yaml
+from automerge.config.files import find_shipped, locate, read_yaml, shipped_names
 from automerge.config.gates import GateRule
 from automerge.config.mixture import MixtureConfig
 from automerge.config.parameters import Groups, Modules, ParameterSpace
-from automerge.errors import ConfigError
+from automerge.errors import ConfigError, meant
 
 SamplerName = Literal["tpe", "cmaes", "gp", "nsga2", "nsga3", "random", "qmc"]
+STUDY_NAME = "letters, digits, '.', '_' and '-', the first a letter or a digit"
 RESERVED = ("base", "union")  # what `tokenizer` may be besides a source's name
 # The baselines besides base and the sources; a gate may name any baseline as its reference.
 AVERAGES = ("plain_average", "task_arithmetic", "dare_0.5", "dare_0.9")
+
+
+def is_study_name(text: str) -> bool:
+    """Whether a study may be called that; see STUDY_NAME."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) is not None
 
 
 class SamplerConfig(Closed):
@@ -41,7 +47,7 @@ class VerdictConfig(Closed):
 class SearchConfig(Closed):
     """A search space file: what is merged, what varies, which skills judge, what must not be lost."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: str
     about: str = ""
     base: str
     sources: Annotated[dict[str, str], Field(min_length=1)]
@@ -65,6 +71,14 @@ class SearchConfig(Closed):
     sampler: SamplerConfig = SamplerConfig()
     verdict: VerdictConfig = VerdictConfig()
     folder: Path = Field(default=Path(), exclude=True)  # relative paths start here: the folder of the file
+    file: str = Field(default="", exclude=True)  # for messages
+
+    @field_validator("name")
+    @classmethod
+    def _is_usable(cls, name: str) -> str:
+        if not is_study_name(name):
+            raise ValueError(f"expected {STUDY_NAME}")
+        return name
 
     @field_validator("objective", mode="before")
     @classmethod
@@ -94,9 +108,10 @@ class SearchConfig(Closed):
             check_known(self.mixture.experts, ["base", *self.sources], "mixture: experts")
             if self.sampler.name == "cmaes":
                 raise ValueError("sampler: cmaes cannot choose among experts; auto, tpe and gp can")
-        check_known([gate.skill for gate in self.gates], self.skills, "gates: skill")
         references = ["base", *self.sources, *AVERAGES]
-        check_known([g.no_worse_than for g in self.gates if g.no_worse_than], references, "gates: no_worse_than")
+        for number, gate in enumerate(self.gates):
+            check_known([gate.skill], self.skills, f"gates.{number}.skill")
+            check_known([gate.no_worse_than or "base"], references, f"gates.{number}.no_worse_than")
         check_known([self.tokenizer], [*RESERVED, *self.sources], "tokenizer")
         return self
 
@@ -115,10 +130,22 @@ def load_search(use: str) -> SearchConfig:
     """A search space by path or by the name of a shipped one, its model paths made absolute."""
     path = Path(use)
     if not os.path.isfile(path):
-        if path.suffix in (".yaml", ".yml") or path.parent != Path():
-            raise ConfigError("no such file", where=use)
+        if path.suffix in (".yaml", ".yml") or "/" in use or path.is_dir():
+            raise _no_file(use)
         path = find_shipped("search_spaces", use)
-    return located(validate(SearchConfig, read_yaml(path), str(path)), path.resolve().parent)
+    config = located(validate(SearchConfig, read_yaml(path), str(path)), path.resolve().parent)
+    return config.model_copy(update={"file": str(path)})
+
+
+def _no_file(use: str) -> ConfigError:
+    path, shipped = Path(use), shipped_names("search_spaces")
+    folder = path if path.is_dir() else path.parent
+    files = sorted(file.name for file in folder.glob("*.y*ml"))
+    if path.is_dir():
+        hint = f"Name a file in it: {', '.join(files)}." if files else "Name a YAML file, or a shipped space."
+        return ConfigError("is a folder", where=use, hint=hint)
+    near = meant(path.name, files) or meant(path.stem, shipped)
+    return ConfigError(f"no such file{near}", where=use, hint=f"Shipped spaces, by name: {', '.join(shipped)}.")
 
 
 def located(config: SearchConfig, folder: Path) -> SearchConfig:

@@ -17,7 +17,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from automerge.config import EngineConfig
 from automerge.engine.child import SLOW, packed, unpacked
 from automerge.engine.remote_host import Host
-from automerge.errors import EngineError, EngineLost
+from automerge.errors import ClusterError, EngineLost
 
 Needs = Mapping[str, float]  # resource → how much, of one actor
 
@@ -68,8 +68,8 @@ class Actor:
 
 
 def join(address: str, config: EngineConfig, workers: int) -> Needs:
-    """Joins a running cluster (`auto`, or HOST:PORT); what each of so many engines gets of it. Raises EngineError where
-    it cannot be reached, or is too small."""
+    """Joins a running cluster (`auto`, or HOST:PORT); what each of so many engines gets of it. Raises ClusterError
+    where it cannot be reached, or is too small."""
     if not ray.is_initialized():
         try:
             _reach(address)
@@ -77,13 +77,13 @@ def join(address: str, config: EngineConfig, workers: int) -> Needs:
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             hint = "Is `ray start --head` running there, with the same versions of Ray and Python?"
-            raise EngineError(f"no Ray cluster: {reason}", where=address, hint=hint) from error
+            raise ClusterError(f"no Ray cluster: {reason}", where=address, hint=hint) from error
     held = ray.cluster_resources()
     ranks = int(config.arguments.get("tensor_parallel_size", 1))
     gpus, cores = held.get("GPU", 0.0), held.get("CPU", 0.0)
     needs = {"GPU": float(ranks) if gpus else 0.0, "CPU": max(cores // workers, 1.0)}
     if needs["GPU"] * workers > gpus or needs["CPU"] * workers > cores:
-        raise EngineError(
+        raise ClusterError(
             f"{workers} workers with {needs['GPU']:g} GPUs and {needs['CPU']:g} cores each, but the cluster has "
             f"{gpus:g} and {cores:g}",
             where="--workers",

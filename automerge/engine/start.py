@@ -11,7 +11,7 @@ from automerge.engine.base import Engine
 from automerge.engine.child import Child
 from automerge.engine.remote import RemoteEngine
 from automerge.engine.share import Share
-from automerge.errors import EngineError, install
+from automerge.errors import ClusterError, EngineError, install
 from automerge.merge.models import Models
 
 ALONE = Share(0, 1)
@@ -55,9 +55,9 @@ def on_ray(
     models: Models, config: EngineConfig, address: str, workers: int, tell: Callable[[str], None]
 ) -> Callable[[], Engine]:
     """Joins a Ray cluster; starts one of so many engines there, each node choosing as `start_engine` does. Raises
-    EngineError, also where Ray is not installed."""
+    ClusterError, also where Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise EngineError("ray is not installed", where="--ray", hint=install("ray"))
+        raise ClusterError("ray is not installed", where="--ray", hint=install("ray"))
     from automerge.engine.ray_actor import Actor, join
 
     spawn = partial(Actor, join(address, config, workers))

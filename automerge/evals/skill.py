@@ -10,15 +10,14 @@ sampling: {max_tokens: 48}
 items: {search: 64, held_out: 200}             # held_out: all = the rest
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from automerge.config import Closed, validate
-from automerge.errors import ConfigError, SkillError
+from automerge.errors import ConfigError, SkillError, explained_on
 from automerge.evals.scorers import Scorer, make_scorer
 from automerge.evals.skill_files import member_of, read_use
 from automerge.evals.template import check_template
@@ -168,17 +167,7 @@ class Skill(Closed):
         return Sampling(**self.sampling.model_dump())
 
 
-@contextmanager
-def _skills_page() -> Iterator[None]:
-    """A mistake in a skill's file is explained on the page of skills, not on that of search spaces."""
-    try:
-        yield
-    except ConfigError as error:
-        error.page = SkillError.page
-        raise
-
-
-@_skills_page()
+@explained_on(SkillError.page)
 def load_skill(use: str | Path | Mapping[str, Any], *, folder: Path, name: str | None = None) -> Skill:
     """The skill that a config names.
 
@@ -197,7 +186,7 @@ def load_skill(use: str | Path | Mapping[str, Any], *, folder: Path, name: str |
     return _checked(path, data, "")
 
 
-@_skills_page()
+@explained_on(SkillError.page)
 def load_skills(use: str | Path | Mapping[str, Any], *, folder: Path) -> list[Skill]:
     """The skills of a suite, each named SUITE/MEMBER; or the one skill that `use` names. Raises ConfigError."""
     path, data = read_use(use, folder=folder)

@@ -14,7 +14,7 @@ from automerge.merge.layout import place_of
 from automerge.merge.models import open_models
 from automerge.merge.movement import Movement, movement
 from automerge.merge.sources.checkpoint import Checkpoint
-from automerge.merge.sources.folder import ADAPTER_CONFIG, is_adapter, read_json
+from automerge.merge.sources.folder import ADAPTER_CONFIG, is_adapter, read_config, read_json
 from automerge.merge.sources.locate import locate
 
 APART = 0.5  # a source that moved by more of the base's length is hardly a fine-tune of it
@@ -87,6 +87,8 @@ def family_of(models: Sequence[str], base: str | None = None) -> Family:
         raise SourceError("a model is named twice", where=", ".join(models))
     folders = {model: locate(model) for model in models}
     full = [model for model, folder in folders.items() if not is_adapter(folder)]
+    for model in full:
+        read_config(folders[model])  # a folder without a model is told as that, and not as the only model
     assumed = False
     if base is None:
         said = _said_by_adapters(folders, full)

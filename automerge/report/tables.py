@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -20,16 +22,19 @@ def plain_table(title: str | None = None) -> Table:
     return Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
 
 
-def trial_table(rows: Sequence[Row], skills: Sequence[str], *, title: str | None = None) -> Table:
+def trial_table(
+    rows: Sequence[Row], skills: Sequence[str], *, title: str | None = None, width: int | None = None
+) -> Table:
     """One line a candidate: objective, each skill, gates, seconds. The best of each column among `rows` is bold; ~ is
-    the estimate of a candidate that was stopped."""
+    the estimate of a candidate that was stopped. Names and numbers stay whole: where they do not fit into `width`, the
+    last columns are left out, and named below."""
     table = plain_table(title)
-    table.add_column("candidate")
-    table.add_column("objective", justify="right")
-    for skill in skills:
-        table.add_column(skill, justify="right")
+    table.add_column("candidate", no_wrap=True, min_width=max((len(row.label) for row in rows), default=0))
+    number = 7 if any(row.state == "stopped" for row in rows) else 6
+    for name in ("objective", *skills):
+        table.add_column(name, justify="right", no_wrap=True, min_width=max(len(name), number))
     table.add_column("gates")
-    table.add_column("seconds", justify="right")
+    table.add_column("seconds", justify="right", no_wrap=True, min_width=len("seconds"))
     whole = [row for row in rows if row.state != "stopped"]
     top = {skill: max((_mean(row, skill) for row in whole), default=0.0) for skill in skills}
     best = max((row.value for row in whole if row.value is not None and _feasible(row)), default=None)
@@ -51,7 +56,19 @@ def trial_table(rows: Sequence[Row], skills: Sequence[str], *, title: str | None
             gate_text(record.violations),
             f"{record.seconds['total']:.1f}",
         )
+    if width is not None:
+        _narrow(table, width)
     return table
+
+
+def _narrow(table: Table, width: int) -> None:
+    """Takes the last columns away until the others fit, the first two stay; the caption says which."""
+    endless, left_out = Console(width=10_000), list[str]()
+    while len(table.columns) > 2 and Measurement.get(endless, endless.options, table).minimum > width:
+        left_out.insert(0, str(table.columns.pop().header))
+    if left_out:
+        table.caption = f"left out, for want of width: {', '.join(left_out)}; --json has all"
+        table.caption_justify = "left"
 
 
 def mixture_line(mixture: Mixture) -> str:

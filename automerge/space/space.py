@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from automerge.config import Bounds, ParameterSpace, SearchConfig
-from automerge.errors import ConfigError
+from automerge.errors import ConfigError, within
 from automerge.merge.check import check_arity
 from automerge.merge.models import Models
 from automerge.merge.registry import Method, Parameter, get_method
@@ -43,24 +43,25 @@ class SearchSpace:
         """Raises ConfigError for a parameter no method has, or a range beyond what a method allows."""
         self.config = config
         self.models = models
-        self.methods: dict[str, Method] = {name: get_method(name) for name in config.methods}
-        for method in self.methods.values():
-            check_arity(method, list(config.sources))
-        self.options = _options(config, list(self.methods.values()))
-        self.axes = tuple(_axes(config, list(self.methods.values()), models.n_layers))
-        self.distributions: dict[str, FloatDistribution | CategoricalDistribution] = {
-            axis.name(label): FloatDistribution(*axis.bounds.range)
-            for axis in self.axes
-            if axis.bounds.range is not None
-            for label in axis.grid.labels()
-        }
-        if len(self.methods) > 1:
-            self.distributions[METHOD] = CategoricalDistribution(list(self.methods))
-        self.sparse = SparseSpace(config.mixture, models) if config.mixture else None
-        if self.sparse:
-            self.distributions.update(self.sparse.distributions)
-        if not self.distributions:
-            raise ConfigError("nothing to search: every parameter is fixed", where="parameters")
+        with within(config.file):
+            self.methods: dict[str, Method] = {name: get_method(name) for name in config.methods}
+            for method in self.methods.values():
+                check_arity(method, list(config.sources))
+            self.options = _options(config, list(self.methods.values()))
+            self.axes = tuple(_axes(config, list(self.methods.values()), models.n_layers))
+            self.distributions: dict[str, FloatDistribution | CategoricalDistribution] = {
+                axis.name(label): FloatDistribution(*axis.bounds.range)
+                for axis in self.axes
+                if axis.bounds.range is not None
+                for label in axis.grid.labels()
+            }
+            if len(self.methods) > 1:
+                self.distributions[METHOD] = CategoricalDistribution(list(self.methods))
+            self.sparse = SparseSpace(config.mixture, models) if config.mixture else None
+            if self.sparse:
+                self.distributions.update(self.sparse.distributions)
+            if not self.distributions:
+                raise ConfigError("nothing to search: every parameter is fixed", where="parameters")
 
     def recipe(self, params: Params) -> Recipe:
         """The recipe of one point: `params` holds a value for each name in `distributions`."""

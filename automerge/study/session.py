@@ -14,7 +14,7 @@ from automerge.engine.base import Engine
 from automerge.engine.share import Share, beside
 from automerge.engine.start import chosen_engine, on_ray, start_engine
 from automerge.engine.turns import Turns
-from automerge.errors import SkillError
+from automerge.errors import SkillError, StudyError
 from automerge.evals.cheap import companion
 from automerge.evals.loaded import LoadedSkill, prepare
 from automerge.evals.skill import load_skill
@@ -110,6 +110,7 @@ def run_search(
     `workers` candidates are tried at a time, each by an engine of its own: on this machine, or on the Ray cluster at
     the address `ray`. `start` makes an engine, by default the config's.
     """
+    _check_place(storage)
     folder.create()
     url = storage or folder.storage
     listen = _one_at_a_time(listen)
@@ -127,6 +128,13 @@ def run_search(
                 verdict = prove(study, plan.space, search.baselines, bench, listen)
         write_verdict(folder, verdict)
     return verdict
+
+
+def _check_place(storage: str | None) -> None:
+    """Raises StudyError where an SQLite file is asked for in a folder that is not there: nobody meant to make it."""
+    file = sqlite_file(storage) if storage is not None else None
+    if file is not None and not file.parent.is_dir():
+        raise StudyError("no such folder", where=f"--storage: {file.parent}", hint="Make it first, or name another.")
 
 
 def _database_held(storage: str | None, study: str) -> AbstractContextManager[None]:

@@ -128,9 +128,52 @@ def test_a_missing_config(refused: Callable[..., str]) -> None:
     assert "did you mean 'smollm2'?" in refused("ConfigError", "check", "smolm2")
 
 
-def test_overrides_are_checked_too(config: Path, refused: Callable[..., str]) -> None:
-    assert "engine.name: Input should be" in refused("ConfigError", *search(config), "--engine", "vlm")
-    assert "name: String should match pattern" in refused("ConfigError", *search(config), "--study", "../up")
+def test_overrides_are_checked_too(config: Path, automerge: Command) -> None:
+    for option, value, said in (("--engine", "vlm", "'vllm'"), ("--study", "../up", "letters, digits")):
+        done = automerge(*search(config), option, value)
+        assert done.code == 2 and option in done.err and said in done.err, done
+
+
+def test_a_folder_or_a_file_that_is_not_there(config: Path, refused: Callable[..., str]) -> None:
+    said = refused("ConfigError", "search", config.parent)
+    assert "is a folder" in said and "world.yaml" in said
+    said = refused("ConfigError", "search", config.parent / "word.yaml")
+    assert "no such file (did you mean 'world.yaml'?)" in said and "smollm2" in said
+    assert "./nope no such file" in refused("ConfigError", "search", "./nope")
+    assert "nope no such folder" in refused("ExportError", "verify", "nope")
+    Path("merged").mkdir()
+    Path("merged/recipe.json").write_text("{}")
+    assert "is a folder, not a recipe Name its recipe: merged/recipe.json" in refused(
+        "ConfigError", "merge", "merged", "out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("task_arithmetic", "task_aritmetic"), ("  weight: {", "  weigth: {"), ("[0.0, 1.2]", "[0.0, 1e9]")],
+)
+def test_what_no_method_knows_is_told_with_its_file(
+    config: Path, refused: Callable[..., str], old: str, new: str
+) -> None:
+    edit(config, old, new)
+    assert f"ConfigError {config}" in refused("ConfigError", "check", config)
+
+
+@pytest.mark.parametrize(
+    ("command", "page"),
+    [
+        (("search", "wrong.yaml"), "search-spaces.md"),
+        (("moe", "wrong.yaml", "out"), "moe.md"),
+        (("check", "wrong.yaml"), "moe.md"),
+        (("merge", "none.json", "out"), "merge.md"),
+        (("merge", "wrong.yaml", "out"), "mergekit.md"),
+    ],
+)
+def test_the_page_is_that_of_what_the_file_is_for(
+    refused: Callable[..., str], command: tuple[str, ...], page: str
+) -> None:
+    Path("wrong.yaml").write_text("experts: 1\n")
+    assert refused("MergekitError" if page == "mergekit.md" else "ConfigError", *command).endswith(f"More: docs/{page}")
 
 
 # --- the models --------------------------------------------------------------------------------------------------
@@ -383,6 +426,23 @@ def test_a_trial_that_is_not_there(study: Path, refused: Callable[..., str]) -> 
         assert "no trial or baseline '99'" in said and "Trials 0 to 0" in said and "plain_average" in said
 
 
+def test_a_near_name_in_a_study(study: Path, automerge: Command, refused: Callable[..., str]) -> None:
+    assert "(did you mean 'plain_average'?)" in refused("StudyError", "show", "plain_averag", "--out", study / "out")
+    said = refused("ConfigError", "reweigh", "--weights", "recal=2", "--out", study / "out")
+    assert "(did you mean 'recall'?)" in said and said.endswith("More: docs/study.md")
+    for weights in ("recall", "recall=x", "recall=0"):
+        done = automerge("reweigh", "--weights", weights, "--out", study / "out")
+        assert done.code == 2 and "--weights" in done.err
+    done = automerge("verify", study, "--model", "x")
+    assert done.code == 2 and "--model" in done.err and "NAME=PATH" in done.err
+
+
+def test_the_base_is_not_set_beside_itself(study: Path, automerge: Command) -> None:
+    alone = automerge("show", "base", "--out", study / "out").out
+    assert "base's answer" not in alone and sum(line.startswith(" base ") for line in alone.splitlines()) == 1
+    assert "base's answer" in automerge("show", "plain_average", "--out", study / "out").out
+
+
 def test_a_folder_that_is_no_study(refused: Callable[..., str]) -> None:
     Path("empty").mkdir()
     for command in (("trials",), ("show", "0"), ("export", "merged")):
@@ -425,6 +485,11 @@ def spoil_database(path: Path, how: str) -> None:
         with sqlite3.connect(path) as database:
             if how == "other":
                 database.execute("CREATE TABLE mine (x)")
+
+
+def test_a_storage_in_no_folder(config: Path, refused: Callable[..., str], tmp_path: Path) -> None:
+    said = refused("StudyError", *search(config), "--storage", f"sqlite:///{tmp_path}/none/a.db")
+    assert "--storage" in said and "no such folder" in said and not (tmp_path / "none").exists()
 
 
 def test_a_storage_that_is_none(config: Path, automerge: Command) -> None:
@@ -470,3 +535,19 @@ def test_eval_of_nothing(config: Path, cli_models: Path, refused: Callable[..., 
     Path("kept.db").write_text("noise " * 1000)
     said = refused("StudyError", "eval", cli_models / "base", "--skills", skill, "--answers", "kept.db")
     assert "kept.db not a sound answer store" in said
+
+
+@pytest.mark.parametrize("command", ["eval", "compare", "gate"])
+def test_a_model_that_is_not_here_is_found_before_any_item(
+    cli_models: Path, refused: Callable[..., str], command: str
+) -> None:
+    one = cli_models / "base"
+    models = (one, "--against", "nowhere") if command == "gate" else (one, "nowhere")
+    Path("far.yaml").write_text("data: {path: none.jsonl}\nprompt: x\nscorer: {type: exact}\n")
+    assert "nowhere no such folder" in refused("SourceError", command, *models, "--skills", "far.yaml")
+
+
+def test_answers_that_are_not_here_are_missed_before_any_item(refused: Callable[..., str]) -> None:
+    Path("far.yaml").write_text("data: {path: none.jsonl}\nprompt: x\nscorer: {type: exact}\n")
+    said = refused("SkillError", "score", "--skill", "far.yaml", "--answers", "nope.jsonl")
+    assert "nope.jsonl cannot read the answers" in said

@@ -250,7 +250,7 @@ def test_verify_names_what_differs(promoted: Study, automerge: Command) -> None:
     done = automerge("verify", "merged")
     assert done.code == 1 and "provenance.json records checksum" in done.message
     wrong = automerge("verify", "merged", "--model", "base").message
-    assert "expected NAME=PATH, got 'base'" in wrong and wrong.endswith("More: docs/search-spaces.md")
+    assert "expected NAME=PATH, got 'base'" in wrong
 
 
 def test_export_of_any_trial_or_baseline(rejected: Study, automerge: Command) -> None:
@@ -368,7 +368,7 @@ def test_gate_says_yes_or_no_by_its_exit_code(config: Path, cli_models: Path, au
     assert "expected a margin" in automerge("gate", base, "--against", base, "--skills", skill, "--margin", "x").message
     few = skill.with_name("few.yaml")
     few.write_text(re.sub("^items: .*$", "items: {search: 4, held_out: 4}", skill.read_text(), flags=re.M))
-    refused = automerge("gate", "/no/model", "--against", base, "--skills", few)
+    refused = automerge("gate", cli_models / "base", "--against", base, "--skills", few)
     assert refused.code == 1 and "a gate needs at least 10 items, got 4 in the half held_out" in refused.message
 
 
@@ -433,7 +433,7 @@ def test_help_lists_every_command(automerge: Command) -> None:
         (["export", "out", "--push-to-hub", "name"], "expected OWNER/NAME, got 'name'"),
         (["check", "--budget", "0"], "Invalid value for '--budget'"),
         (["show"], "Missing argument"),
-        (["export"], "Missing argument 'OUT'"),
+        (["export"], "Missing argument 'out'"),
         (["eval", "model"], "Missing option '--skills'"),
         (["eval", "model", "--skills", "x", "--half", "both"], "Invalid value for '--half'"),
         (["merge", "recipe.json"], "Missing argument"),

@@ -89,3 +89,8 @@ def test_a_source_that_equals_the_base_is_remarked(cli_models: Path, automerge, 
     shutil.copytree(cli_models / "base", tmp_path / "copy")
     done: Done = automerge("init", tmp_path / "copy", cli_models / "math", "--base", cli_models / "base")
     assert done.code == 0 and "copy: equals the base" in done.out
+
+
+def test_a_folder_that_is_no_model(automerge) -> None:  # type: ignore[no-untyped-def]
+    done: Done = automerge("init", ".")
+    assert done.code == 1 and "config.json is missing" in done.message

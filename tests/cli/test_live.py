@@ -1,11 +1,14 @@
 """The screen's time left, told again for studies that were really run."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from automerge.cli import opening
 from automerge.cli.live import _State
+from automerge.errors import SkillError
 from automerge.study.events import Ended, Stage
 from automerge.study.jobs import Budget
 from automerge.study.records import Record, Row
@@ -59,3 +62,19 @@ def test_what_is_restored_says_nothing_of_the_pace() -> None:
     assert told.left == "…"
     told.take(ended(6, 10.0))
     assert told.left == "0:50"
+
+
+@pytest.mark.parametrize("stages", [[], ["training base", "training math"]])
+def test_the_zoo_being_made_is_told_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stages: list[str]
+) -> None:
+    def make(config: str, progress: Callable[[str, int, int], None]) -> None:
+        for stage in stages:
+            progress(stage, 0, 10)
+        raise SkillError("made")  # it is enough
+
+    monkeypatch.setattr(opening, "make_known", make)
+    with pytest.raises(SkillError, match="made"):
+        opening.open_config("zoo", study=None, seed=None, engine=None)
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("making the zoo, once: minutes\n") == bool(stages)

@@ -42,6 +42,14 @@ def test_check_then_moe(automerge: Callable[..., Done], config: Path, tmp_path: 
     assert again.code == 1 and "exists already" in again.message
 
 
+def test_a_misspelt_key_is_one_mistake(automerge: Callable[..., Done], config: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "moe.yml"
+    wrong.write_text(config.read_text().replace("source_model", "source_modl"))
+    said = automerge("check", wrong)
+    assert said.code == 1 and "experts.0: unknown key 'source_modl' (did you mean 'source_model'?)" in said.message
+    assert "at least 1" not in said.message and "Field required" not in said.message
+
+
 def test_verify_makes_it_again(automerge: Callable[..., Done], config: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     made = automerge("moe", str(config), str(out), "--json")

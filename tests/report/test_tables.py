@@ -87,6 +87,23 @@ def test_a_table_of_nothing() -> None:
     assert cells(trial_table([rows()[-1]], ["math"]))[0][0].plain == "trial 4"
 
 
+@pytest.mark.parametrize("width", [200, 80, 50, 40, 30])
+def test_names_and_numbers_stay_whole_in_any_width(width: int) -> None:
+    skills = ["math", "writing"]
+    whole = drawn(trial_table(rows(), skills))
+    table = trial_table(rows(), skills, width=width)
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert "…" not in said and "plain_average" in said and "0.4500" in said
+    shown = [str(column.header) for column in table.columns]
+    left_out = ["objective", *skills, "gates", "seconds"][len(shown) - 1 :]
+    assert ("left out" in said) == bool(left_out)
+    assert all(name in " ".join(said.split()) for name in left_out) and all(name in whole for name in left_out)
+    assert bool(left_out) == (width < 60)
+
+
 def test_gate_text() -> None:
     assert gate_text({}).plain == "–"
     assert gate_text({"a ≥ 0.5": 0.0, "b ≥ 0.5": -0.1}).plain == "met"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from automerge.config import Closed, read_yaml, validate
+from automerge.config import Closed, mistakes, read_yaml, validate
 from automerge.errors import ConfigError
 from automerge.merge.vocabulary.rows import MAX_MULTIPLE
 from automerge.recipe import UNION
@@ -227,11 +227,7 @@ def _made(kind: type[Closed], value: Any) -> Closed:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        said = (
-            (".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, "))
-            for problem in error.errors()
-        )
-        raise ValueError("; ".join(f"{place}: {text}" if place else text for place, text in said)) from None
+        raise ValueError("; ".join(mistakes(error))) from None
 
 
 def _whose(value: Any) -> Any:
@@ -283,8 +279,12 @@ class MergekitConfig(Closed):
     @model_validator(mode="after")
     def _one_of_both(self) -> "MergekitConfig":
         if bool(self.models) == bool(self.slices):
-            both = "both" if self.models else "neither"
-            raise ValueError(f"expected either models or slices, got {both}")
+            if self.models:
+                raise ValueError("expected either models or slices, got both")
+            empty = [key for key in ("models", "slices") if getattr(self, key) == []]
+            raise ValueError(
+                f"expected either models or slices, got {f'{empty[0]}: [], which is empty' if empty else 'neither'}"
+            )
         if self.tokenizer_source and self.tokenizer:
             raise ValueError("expected either tokenizer_source or tokenizer, got both")
         return self
