@@ -12,7 +12,6 @@ from automerge.config import SearchConfig, load_search, validate
 from automerge.errors import StudyError
 from automerge.evals.loaded import LoadedSkill, named_skills
 from automerge.evals.serve import check_models
-from automerge.evals.skill import Skill, load_skill
 from automerge.merge.sources.locate import hub_id
 from automerge.study.folder import StudyFolder
 from automerge.study.store import open_study
@@ -48,12 +47,6 @@ def open_asked(models: Sequence[str], base: str | None, skills: Sequence[str], s
     loaded = named_skills(skills, seed)
     check_models([*near, *far], base)
     return loaded
-
-
-def open_skill(use: str) -> Skill:
-    """The one skill that a command line names; see load_skill."""
-    _prepare_zoo(use)
-    return load_skill(use, folder=Path())
 
 
 def _prepare_zoo(use: str) -> None:

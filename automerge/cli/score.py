@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 
 from automerge.cli.console import make_console
-from automerge.cli.opening import open_skill
 from automerge.cli.options import AsJson
 from automerge.errors import SkillError
 from automerge.evals.items import load_items
 from automerge.evals.rows import check_text
 from automerge.evals.scorers import Dialogue, refuse_outside_study
+from automerge.evals.skill import load_skill
 from automerge.evals.store import AnswerStore
 from automerge.records import Completion, Score
+from automerge.zoo import make_known
 
 MAX_NAMED = 5  # ids listed in a message
 
@@ -34,7 +35,8 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score answers made elsewhere, item by item; every item of the skill needs one."""
-    loaded = open_skill(skill)
+    make_known(skill)
+    loaded = load_skill(skill, folder=Path())
     if items:
         for item in load_items(loaded):
             print(json.dumps({"id": item.id, "prompt": item.prompt}, ensure_ascii=False))

@@ -16,11 +16,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
-from safetensors.torch import save_file
 
 from automerge.files import cache_folder
 from automerge.zoo import items
@@ -66,7 +64,7 @@ class Settings:
 
     def key(self) -> str:
         """The content key: settings, this package's source text and the torch that trains."""
-        digest = hashlib.sha256(json.dumps([asdict(self), torch.__version__], sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps([asdict(self), version("torch")], sort_keys=True).encode())
         for path in sorted(Path(__file__).parent.glob("*.py")):
             digest.update(path.read_bytes())
         return digest.hexdigest()[:16]
@@ -148,6 +146,9 @@ def _build(folder: Path, settings: Settings, progress: Progress) -> None:
 
 
 def _save(model: Any, tokenizer: Any, folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
     model.generation_config.do_sample = False
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
