@@ -261,6 +261,21 @@ def test_mixed_dtypes_are_fine(base: Path, fine: Path) -> None:
     assert torch.equal(tensors["model.norm.weight"], held["model.norm.weight"].bfloat16().float())
 
 
+def test_stored_rotary_frequencies_are_left_out(base: Path, fine: Path, tmp_path: Path) -> None:
+    """Llama 2 has them, fine-tunes saved later do not; here the base, the source, or both."""
+    plain = open_models(str(base), {"fine": str(fine)})
+    expected = merged(recipe_of(plain, "linear"), plain)
+    derived = {f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": torch.arange(4.0) for layer in range(2)}
+    with_them = {}
+    for name, folder in (("base", base), ("fine", fine)):
+        with_them[name] = Path(shutil.copytree(folder, tmp_path / f"old-{name}"))
+        save_file({**load_file(folder / WEIGHTS), **derived}, with_them[name] / WEIGHTS)
+    for one, other in ((with_them["base"], fine), (base, with_them["fine"]), (with_them["base"], with_them["fine"])):
+        models = open_models(str(one), {"fine": str(other)})
+        found = merged(recipe_of(models, "linear"), models)
+        assert found[1] == expected[1] and found[0].keys() == expected[0].keys()
+
+
 def test_folders_for_tokenizers(base: Path, fine: Path, tmp_path: Path) -> None:
     bare, own = lora_of(base, tmp_path / "bare", 0), lora_of(base, tmp_path / "own", 0)
     tiny_tokenizer(own, chat_template=CHAT_TEMPLATE)
