@@ -380,6 +380,18 @@ REFUSED = {
         STACK + "- sources: [{model: math, layer_range: [0, 2]}, {model: code, layer_range: [0, 2]}]",
         "passthrough takes 1 source in a slice, got 2 (code, math)",
     ),
+    "slerp of three in a slice": (
+        "merge_method: slerp\nbase_model: base\nparameters: {t: 1}\nslices:\n"
+        "- sources: [{model: base, layer_range: [0, 2]}, {model: math, layer_range: [0, 2]}]\n"
+        "- sources: [{model: code, layer_range: [2, 4]}, {model: math, layer_range: [2, 4]}]",
+        "slices[1]: slerp takes 1 model besides the base, got 2 (code, math)",
+    ),
+    "slerp of the base alone in a slice": (
+        "merge_method: slerp\nbase_model: base\nparameters: {t: 1}\nslices:\n"
+        "- sources: [{model: base, layer_range: [0, 2]}, {model: math, layer_range: [0, 2]}]\n"
+        "- sources: [{model: base, layer_range: [2, 4]}]",
+        "slices[1]: slerp takes 1 model besides the base, got none",
+    ),
     "no base in a slice": (
         "merge_method: task_arithmetic\nbase_model: base\nparameters: {weight: 1}\nslices:\n"
         "- sources: [{model: math, layer_range: [0, 2]}, {model: code, layer_range: [1, 3]}]",
