@@ -210,6 +210,27 @@ def test_what_cannot_be_made_is_said(family: Family, tmp_path: Path, change: dic
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "prompts", "kind"),
+    [
+        (None, [], "deepseek_moe"),
+        (None, ["all of it"], "qwen2_moe"),
+        ("deepseek", [], "deepseek_moe"),
+        ("qwen2_moe", [], "qwen2_moe"),
+    ],
+)
+def test_random_gates_need_no_prompts(
+    family: Family, tmp_path: Path, architecture: str | None, prompts: list[str], kind: str
+) -> None:
+    """The kinds that mergekit-moe chooses."""
+    models = family("llama")
+    shared = [{"source_model": str(models["one"]), "positive_prompts": prompts}]
+    config = described(models["base"], [models["one"], models["two"]], shared_experts=shared, architecture=architecture)
+    mixture = written({**config, "gate_mode": "random"}, tmp_path / "out")
+    assert mixture.family.name == kind
+    assert mixture.rows.shape[1] == (3 if mixture.family.shared_is_gated else 2)
+
+
 def test_a_base_without_a_tokenizer_is_told_before_it_is_asked(family: Family, tmp_path: Path) -> None:
     models = family("llama")
     mute = Path(shutil.copytree(models["base"], tmp_path / "mute"))
