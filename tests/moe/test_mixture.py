@@ -210,6 +210,12 @@ def test_what_cannot_be_made_is_said(family: Family, tmp_path: Path, change: dic
     assert said in str(caught.value)
 
 
+def test_a_dtype_may_be_called_torchs(family: Family, tmp_path: Path) -> None:
+    models = family("llama")
+    config = described(models["base"], [models["one"], models["two"]], dtype="torch.float16", gate_mode="random")
+    assert written(config, tmp_path / "out").dtype == torch.float16
+
+
 @pytest.mark.parametrize(
     ("architecture", "prompts", "kind"),
     [
