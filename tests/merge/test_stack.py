@@ -246,7 +246,7 @@ def test_refused(method: str, parts: Any, message: str, deep: dict[str, str]) ->
 def test_layers_of_another_make_are_refused(tmp_path: Path) -> None:
     tensors = {f"model.layers.{n}.mlp.up_proj.weight": torch.zeros(2 + n, 2) for n in range(2)}
     tensors |= {"model.layers.2.mlp.gate.weight": torch.zeros(2, 2)}
-    config = {"model_type": "one of another make", "num_hidden_layers": 3, "vocab_size": 4}
+    config = {"num_hidden_layers": 3, "vocab_size": 4}
     for name in ("base", "code"):
         write_model(tmp_path / name, {**tensors, "model.embed_tokens.weight": torch.zeros(4, 2)}, **config)
     edit_json(tmp_path / "code" / "config.json", note=1)
