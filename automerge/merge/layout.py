@@ -39,6 +39,20 @@ def place_of(tensor: str) -> Place:
     return Place(int(found[1]), "mlp" if parts & MLP else "rest")
 
 
+def split_layer(tensor: str) -> tuple[str, str]:
+    """What stands before and after the layer's number, e.g. `model.layers` and `mlp.up_proj.weight`.
+
+    Raises ValueError for a tensor outside the layers.
+    """
+    layer = place_of(tensor).layer
+    parts = tensor.split(".")
+    for place, part in enumerate(parts):
+        before, after = ".".join(parts[:place]), ".".join(parts[place + 1 :])
+        if layer is not None and part == str(layer) and place_of(f"{before}.{layer + 1}.{after}").layer == layer + 1:
+            return before, after
+    raise ValueError(f"{tensor} lies outside the layers")
+
+
 def count_layers(tensors: Iterable[str]) -> int:
     """The number of layers; a model without any counts as one layer of rest."""
     layers = [place.layer for place in map(place_of, tensors) if place.layer is not None]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from automerge.errors import ConfigError
 from automerge.merge.frame import Frame
-from automerge.merge.layout import in_order, place_of
+from automerge.merge.layout import in_order, place_of, split_layer
 from automerge.merge.registry import Method, get_method, miscounted
 from automerge.merge.sources.source import CPU, Source
 from automerge.recipe import Recipe, Setting, Slice
@@ -161,20 +161,6 @@ def _check_alike(frame: Frame, ours: str, theirs: str, source: str, where: str) 
     if tuple(frame.shapes[ours]) != tuple(frame.shapes[theirs]):
         message = f"{ours} has shape {list(frame.shapes[ours])}, {theirs} of {source} {list(frame.shapes[theirs])}"
         raise ConfigError(message, where=where, hint="Only layers of one make can be merged.")
-
-
-def split_layer(tensor: str) -> tuple[str, str]:
-    """What stands before and after the layer's number, e.g. `model.layers` and `mlp.up_proj.weight`.
-
-    Raises ValueError for a tensor outside the layers.
-    """
-    layer = place_of(tensor).layer
-    parts = tensor.split(".")
-    for place, part in enumerate(parts):
-        before, after = ".".join(parts[:place]), ".".join(parts[place + 1 :])
-        if layer is not None and part == str(layer) and place_of(f"{before}.{layer + 1}.{after}").layer == layer + 1:
-            return before, after
-    raise ValueError(f"{tensor} lies outside the layers")
 
 
 def _renumbered(tensor: str, layer: int) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from automerge.config import Closed, read_yaml, validate
-from automerge.merge.mergekit.schema import ModelName
+from automerge.merge.mergekit.schema import Dtype, ModelName
 from automerge.merge.sparse.family import FAMILIES
 
 Prompt = Annotated[str, Field(min_length=1)]
@@ -49,7 +49,7 @@ class MoeConfig(Closed):
     base_model: ModelName
     experts: Annotated[tuple[Expert, ...], Field(min_length=1)]
     gate_mode: Literal["hidden", "cheap_embed", "random"] = "hidden"
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    dtype: Dtype | None = None
     experts_per_token: Annotated[int, Field(ge=1)] = 2
     shared_experts: tuple[Expert, ...] = ()
     architecture: str | None = None

@@ -23,7 +23,7 @@ from automerge.merge.sparse.family import Family, choose_family, sparse_config
 from automerge.merge.sparse.layout import Kind, lay_out, projection
 from automerge.moe.config import Expert, MoeConfig, moved
 from automerge.moe.experts import open_base, open_expert
-from automerge.router.gates import Tell, gates
+from automerge.router.gates import RANDOM, Tell, check_speaks, gates
 from automerge.router.part import Part
 from automerge.router.prompts import wanted_of
 
@@ -177,12 +177,14 @@ def open_mixture(
     config = moved(config, lambda name: locate(name, folder))
     base = open_base(config.base_model, folder)
     model_type = str(base.models.config.get("model_type"))
-    gated = any(expert.has_prompts for expert in config.shared_experts) or config.gate_mode == "random"
-    family = choose_family(config.architecture, model_type, len(config.shared_experts), gated, where)
+    prompts = any(expert.has_prompts for expert in config.shared_experts)
+    asked = config.gate_mode != RANDOM
+    family = choose_family(config.architecture, model_type, len(config.shared_experts), prompts, where, needed=asked)
     experts = [open_expert(expert.source_model, base, folder) for expert in config.experts]
     shared = [open_expert(expert.source_model, base, folder) for expert in config.shared_experts]
     if rows is not None:
         return Mixture(config, family, base, experts, shared, partial(rows, family))
+    check_speaks(base, config.gate_mode)
     routed = [*config.experts, *(config.shared_experts if family.shared_is_gated else ())]
     wanted = [wanted_of(expert, folder, seed) for expert in routed]
     return Mixture(config, family, base, experts, shared, lambda: gates(base, wanted, config.gate_mode, seed, tell))

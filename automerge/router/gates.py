@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from automerge.errors import MergeError
+from automerge.errors import MergeError, SourceError
 from automerge.merge.layout import place_of
+from automerge.merge.vocabulary.tokenizers import has_tokenizer
 from automerge.router.part import Part
 
+RANDOM = "random"  # the mode that reads no prompts
 Tell = Callable[[int, int], None]
 BATCH_TOKENS = 8192  # padding among them, that go through the base at a time
 
@@ -35,10 +37,10 @@ class Wanted:
 
 
 def gates(base: Part, wanted: Sequence[Wanted], mode: str, seed: int, tell: Tell = lambda done, total: None) -> Tensor:
-    """fp32 [layers, len(wanted), hidden size]. `tell` is given (prompts read, in all). Raises MergeError where a prompt
-    has no tokens or a row is not finite."""
+    """fp32 [layers, len(wanted), hidden size]. `tell` is given (prompts read, in all). Raises SourceError where the
+    base's tokenizer cannot be read, MergeError where a prompt has no tokens or a row is not finite."""
     layers, width = base.models.n_layers, int(base.models.config["hidden_size"])
-    if mode == "random":
+    if mode == RANDOM:
         return torch.randn(layers, len(wanted), width, generator=torch.Generator().manual_seed(seed))
     tokens = _Tokens(base)
     if mode == "cheap_embed":
@@ -50,6 +52,16 @@ def gates(base: Part, wanted: Sequence[Wanted], mode: str, seed: int, tell: Tell
     if not bool(torch.isfinite(found).all()):
         raise MergeError("the router's rows are not finite", where=base.given)
     return found
+
+
+def check_speaks(base: Part, mode: str) -> None:
+    """Raises SourceError where the mode reads prompts, and the base has no tokenizer to read them with."""
+    folder = base.models.tokenizer_folder(base.recipe)
+    if mode != RANDOM and not has_tokenizer(folder):
+        hint = f"Put its tokenizer.json there, or set gate_mode to {RANDOM}, which reads no prompts."
+        raise SourceError(
+            f"gate_mode {mode} reads prompts, but the base has no tokenizer", where=str(folder), hint=hint
+        )
 
 
 def closeness(rows: Tensor) -> float:
@@ -66,7 +78,12 @@ class _Tokens:
 
         self._where = base.given
         folder = str(base.models.tokenizer_folder(base.recipe))
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # whatever a converter lacks: a library, a file, a known class
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            hint = "Save it anew with a tokenizer.json."
+            raise SourceError(f"transformers cannot read the tokenizer: {reason}", where=folder, hint=hint) from error
         self._bos = self._tokenizer.bos_token or ""
 
     def of(self, prompt: str) -> list[int]:

@@ -41,9 +41,10 @@ def merged(recipe: Recipe, models: Models, **how: Any) -> tuple[dict[str, torch.
 
 
 def write_model(folder: Path, tensors: Mapping[str, torch.Tensor], **config: Any) -> Path:
+    """Of no kind that transformers knows: no tensor is expected of it."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(dict(tensors), folder / "model.safetensors", metadata={"format": "pt"})
-    settings = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **config}
+    settings = {"model_type": "odd", "architectures": ["OddForCausalLM"], **config}
     (folder / "config.json").write_text(json.dumps(settings))
     return folder
 

@@ -261,6 +261,44 @@ def test_mixed_dtypes_are_fine(base: Path, fine: Path) -> None:
     assert torch.equal(tensors["model.norm.weight"], held["model.norm.weight"].bfloat16().float())
 
 
+def test_a_layer_that_lacks_a_tensor_is_told_of_a_base_too(base: Path, fine: Path) -> None:
+    """A source is compared with its base; a base, or the one model of a passthrough, only with itself."""
+    tensors = load_file(base / WEIGHTS)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, base / WEIGHTS)
+    message = refused(base, fine)
+    assert "model.layers.1.mlp.up_proj.weight is missing; other layers have such a tensor" in message
+    assert str(base) in message
+
+
+def test_layers_need_not_be_alike(tmp_path: Path) -> None:
+    """Qwen3's mixtures may have dense layers among them, which have no experts."""
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "moe_intermediate_size": 16, "vocab_size": 64}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_hidden_layers": 3}
+    config = Qwen3MoeConfig(**sizes, **heads, num_experts=4, num_experts_per_tok=2, mlp_only_layers=[1])
+    Qwen3MoeForCausalLM(config).save_pretrained(tmp_path)
+    models = open_models(str(tmp_path), {})
+    assert "model.layers.1.mlp.up_proj.weight" in models.shapes
+    assert "model.layers.0.mlp.up_proj.weight" not in models.shapes
+
+
+def test_stored_rotary_frequencies_are_left_out(base: Path, fine: Path, tmp_path: Path) -> None:
+    """Llama 2 has them, fine-tunes saved later do not; here the base, the source, or both."""
+    plain = open_models(str(base), {"fine": str(fine)})
+    expected = merged(recipe_of(plain, "linear"), plain)
+    derived = {f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": torch.arange(4.0) for layer in range(2)}
+    with_them = {}
+    for name, folder in (("base", base), ("fine", fine)):
+        with_them[name] = Path(shutil.copytree(folder, tmp_path / f"old-{name}"))
+        save_file({**load_file(folder / WEIGHTS), **derived}, with_them[name] / WEIGHTS)
+    for one, other in ((with_them["base"], fine), (base, with_them["fine"]), (with_them["base"], with_them["fine"])):
+        models = open_models(str(one), {"fine": str(other)})
+        found = merged(recipe_of(models, "linear"), models)
+        assert found[1] == expected[1] and found[0].keys() == expected[0].keys()
+
+
 def test_folders_for_tokenizers(base: Path, fine: Path, tmp_path: Path) -> None:
     bare, own = lora_of(base, tmp_path / "bare", 0), lora_of(base, tmp_path / "own", 0)
     tiny_tokenizer(own, chat_template=CHAT_TEMPLATE)

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 from automerge.errors import ConfigError
 from automerge.merge import Models, open_models
 from automerge.merge.frame import Frame
-from automerge.merge.stack import split_layer, stacked
+from automerge.merge.layout import split_layer
+from automerge.merge.stack import stacked
 from automerge.recipe import Recipe, Slice
 from tests.merge.helpers import edit_json, merged, recipe_of, write_model
 from tests.tiny import fine_tune_of, lora_of, tiny_llama

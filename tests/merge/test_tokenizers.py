@@ -71,6 +71,30 @@ def test_roles_and_templates_wherever_they_stand(base: Path) -> None:
     assert read_template(base) == "file"
 
 
+NAMED = [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}]
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
+@pytest.mark.parametrize(
+    ("given", "template"),
+    [
+        (NAMED, "d"),
+        ({"tools": "t", "default": "d"}, "d"),
+        (NAMED[:1], ""),
+        ({"tools": "t"}, ""),
+        (["default", {}, {"name": "default"}], ""),
+        (3, ""),
+    ],
+)
+def test_of_named_templates_the_default_counts(name: str, given: Any, template: str, base: Path) -> None:
+    edit_json(base / "tokenizer_config.json", chat_template=None)
+    (base / "chat_template.jinja").unlink(missing_ok=True)
+    if not (base / name).exists():
+        (base / name).write_text("{}")
+    edit_json(base / name, chat_template=given)
+    assert read_template(base) == template
+
+
 def test_same_vocabulary_looks_at_files_alone(base: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(base, tmp_path / "copy"))
     edit_json(copy / "tokenizer_config.json", chat_template="other", model_max_length=7)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from automerge.errors import AutomergeError, ConfigError
+from automerge.errors import AutomergeError, ConfigError, SourceError
 from automerge.export.verify import stored_sums
 from automerge.moe import open_mixture
 from automerge.moe.config import read_moe
@@ -207,6 +208,54 @@ def test_what_cannot_be_made_is_said(family: Family, tmp_path: Path, change: dic
     with pytest.raises(AutomergeError) as caught:
         open_mixture(read_moe(file), tmp_path)
     assert said in str(caught.value)
+
+
+def test_a_dtype_may_be_called_torchs(family: Family, tmp_path: Path) -> None:
+    models = family("llama")
+    config = described(models["base"], [models["one"], models["two"]], dtype="torch.float16", gate_mode="random")
+    assert written(config, tmp_path / "out").dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("architecture", "prompts", "kind"),
+    [
+        (None, [], "deepseek_moe"),
+        (None, ["all of it"], "qwen2_moe"),
+        ("deepseek", [], "deepseek_moe"),
+        ("qwen2_moe", [], "qwen2_moe"),
+    ],
+)
+def test_random_gates_need_no_prompts(
+    family: Family, tmp_path: Path, architecture: str | None, prompts: list[str], kind: str
+) -> None:
+    """The kinds that mergekit-moe chooses."""
+    models = family("llama")
+    shared = [{"source_model": str(models["one"]), "positive_prompts": prompts}]
+    config = described(models["base"], [models["one"], models["two"]], shared_experts=shared, architecture=architecture)
+    mixture = written({**config, "gate_mode": "random"}, tmp_path / "out")
+    assert mixture.family.name == kind
+    assert mixture.rows.shape[1] == (3 if mixture.family.shared_is_gated else 2)
+
+
+def test_a_base_without_a_tokenizer_is_told_before_it_is_asked(family: Family, tmp_path: Path) -> None:
+    models = family("llama")
+    mute = Path(shutil.copytree(models["base"], tmp_path / "mute"))
+    (mute / "tokenizer.json").unlink()
+    config = described(mute, [models["one"], models["two"]])
+    file = tmp_path / "moe.yml"
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(SourceError, match="hidden reads prompts, but the base has no tokenizer") as caught:
+        open_mixture(read_moe(file), tmp_path)
+    assert caught.value.where == str(mute)
+    written({**config, "gate_mode": "random"}, tmp_path / "random")  # which reads none
+
+
+def test_a_tokenizer_that_cannot_be_read_is_told(family: Family, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(family("llama")["base"], tmp_path / "broken"))
+    (broken / "tokenizer.json").rename(broken / "tokenizer.model")
+    with pytest.raises(SourceError, match="transformers cannot read the tokenizer") as caught:
+        written(described(broken, [broken, broken]), tmp_path / "out")
+    assert caught.value.where == str(broken)
 
 
 def test_missing_and_equal_prompts_are_refused(family: Family, tmp_path: Path) -> None:

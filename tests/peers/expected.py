@@ -35,7 +35,7 @@ NORM = 1e-3  # relative, of a delta's L1 norm after rescaling, which base + δ i
 # Methods without reductions are equal bit for bit; what is not named here is "bit".
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("linear", "linear_plain"), "ulp"),  # mergekit's sum is a chain of fused multiply-adds
-    **dict.fromkeys(("slerp", "slerp_models", "slerp_far"), "ulp"),
+    **dict.fromkeys(("slerp", "slerp_models", "slerp_far", "slices_slerp"), "ulp"),
     **dict.fromkeys(("nuslerp", "nuslerp_base", "nuslerp_rows", "nuslerp_columns"), "ulp"),
     **dict.fromkeys(("multislerp", "multislerp_base", "multislerp_unnormalized", "multislerp_far"), "ulp"),
     **dict.fromkeys(("karcher", "karcher_steps", "karcher_far"), "ulp"),

@@ -71,7 +71,16 @@ def cast_of(config: MergekitConfig, known: Known, path: Path) -> Cast:
     sources = {names[model]: _locator(model, frame, folder, where) for model in inputs}
     if theta:
         names[frame] = BASE
-    _check_number(config, known, inputs, base if known.role == "base" else None, where)
+    merged = {_place(model, folder) for model in inputs}
+    lists = {where: inputs}
+    if config.slices and known.models[1] is not None:  # so many in each slice, and in each it may be others
+        parts = [[entry.model for entry in part.sources] for part in config.slices]
+        lists = {
+            f"{where}: slices[{number}]": [model for model in part if _place(model, folder) in merged]
+            for number, part in enumerate(parts)
+        }
+    for there, models in lists.items():
+        _check_number(config, known, models, there)
     return Cast(_path(frame.locator, folder), sources, names, theta, folder)
 
 
@@ -98,11 +107,9 @@ def _base_of(config: MergekitConfig, folder: Path, where: str) -> ModelName | No
     return found[0] if found else None
 
 
-def _check_number(
-    config: MergekitConfig, known: Known, inputs: list[ModelName], base: ModelName | None, where: str
-) -> None:
-    beside = " besides the base" if base else ""
-    if problem := miscounted(config.merge_method, known.models, "model", [str(model) for model in inputs], beside):
+def _check_number(config: MergekitConfig, known: Known, models: list[ModelName], where: str) -> None:
+    beside = " besides the base" if known.role == "base" else ""
+    if problem := miscounted(config.merge_method, known.models, "model", [str(model) for model in models], beside):
         raise ConfigError(problem, where=where)
 
 

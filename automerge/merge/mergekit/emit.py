@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from automerge.errors import ConfigError
+from automerge.merge.layout import split_layer
 from automerge.merge.mergekit.schema import Setting
 from automerge.merge.mergekit.settings import place, resolve
 from automerge.merge.mergekit.table import Theirs
-from automerge.merge.stack import split_layer
 
 Plain = float | list[float]  # a condition's value
 Conditions = list[tuple[str, Plain]]  # (filter, "" for none; value), in their order

@@ -5,7 +5,6 @@ A parameter's setting is a number, switch or word; a list of them, which is a gr
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -245,7 +244,11 @@ class Tokenizer(Closed):
     pad_to_multiple_of: Annotated[Whole, Field(ge=1, le=MAX_MULTIPLE)] | None = None
 
 
-Dtype = Literal["float32", "bfloat16", "float16"]
+def _short(value: Any) -> Any:
+    return value.removeprefix("torch.") if isinstance(value, str) else value
+
+
+Dtype = Annotated[Literal["float32", "bfloat16", "float16"], BeforeValidator(_short)]  # torch.bfloat16 as well
 
 
 class MergekitConfig(Closed):
@@ -270,11 +273,6 @@ class MergekitConfig(Closed):
         if isinstance(data, dict):
             return {key: value for key, value in data.items() if key != "modules"}
         return data
-
-    @field_validator("dtype", "out_dtype", mode="before")
-    @classmethod
-    def _short_dtype(cls, value: Any) -> Any:
-        return re.sub(r"^torch\.", "", value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "MergekitConfig":

@@ -67,7 +67,7 @@ def chat_template_of(config: MergekitConfig, cast: Cast, models: Models, where: 
     if not text:
         return ""
     if text == "auto":
-        return _most_common(cast, models, where)
+        return _most_common(_voters(config, cast), models, where)
     if text == "chatml":
         return CHATML
     if text in THEIR_TEMPLATES:
@@ -84,9 +84,17 @@ def chat_template_of(config: MergekitConfig, cast: Cast, models: Models, where: 
     return text
 
 
-def _most_common(cast: Cast, models: Models, where: str) -> str:
-    names = [*(["base"] if cast.theta else []), *cast.sources]
-    counted = Counter(text for text in (read_template(models.folder_of(name)) for name in names) if text)
+def _voters(config: MergekitConfig, cast: Cast) -> list[str]:
+    """The models that the file names: a base_model that only lends is one, too."""
+    given = [model for model in (config.base_model, *(part.base_model for part in config.slices or ())) if model]
+    lends = any(cast.name_of(model) is None and cast.locators_of(model) == (cast.base,) for model in given)
+    return [*(["base"] if cast.theta or lends else []), *cast.sources]
+
+
+def _most_common(names: list[str], models: Models, where: str) -> str:
+    """White space at the ends tells no templates apart, as in mergekit."""
+    found = (read_template(models.folder_of(name)).strip() for name in names)
+    counted = Counter(text for text in found if text)
     if not counted:
         raise ConfigError("chat_template: auto, but no model has a template", where=where, hint="Write its text.")
     (first, most), *others = counted.most_common(2)

@@ -89,8 +89,8 @@ class _Writer:
         self.method, self.known = known_method(recipe.method, "recipe")
         self.base = recipe.base.name
         self.sources = [ref.name for ref in recipe.sources]
-        self.pair = recipe.method == "slerp" and len(self.sources) == 2  # the base has no part
-        self.theta = reads_base(self.method, recipe.options) and not self.pair
+        self.first = self._first_of_pairs()
+        self.theta = reads_base(self.method, recipe.options) and self.first is None
         self.parts = self._parts()
         self.base_model = self._base_model()
         self.lender = self._lender()
@@ -120,6 +120,19 @@ class _Writer:
             config["parameters"] = shared
         config |= {"dtype": "float32", "out_dtype": self.recipe.dtype}
         return {**config, **self._tokenizer()}
+
+    def _first_of_pairs(self) -> str | None:
+        """The first of the two sources between which slerp goes, without a part for the base; None where it goes from
+        the base to one. Each slice is a merge of its own, but mergekit's have one base_model."""
+        if self.recipe.method != "slerp":
+            return None
+        parts = [[name for name in part.layers if name != self.base] for part in self.recipe.slices] or [self.sources]
+        firsts = {min(names) if len(names) == 2 else None for names in parts}
+        if len(firsts) > 1:
+            said = ", ".join(sorted(self.base if name is None else name for name in firsts))
+            message = f"the slices' slerps begin at several models ({said}); mergekit has one base_model"
+            raise ConfigError(message, hint="Merge in two steps.")
+        return firsts.pop()
 
     # tensors
 
@@ -241,8 +254,8 @@ class _Writer:
         does not merge it as one more model. Without it, mergekit takes any model for the one that lends."""
         if self.theta:
             return self.base
-        if self.pair:
-            return self.sources[0]
+        if self.first is not None:
+            return self.first
         if self.known.role != "input":
             return None  # a base_model would be θ
         listed = self._base_in_models()
@@ -250,7 +263,7 @@ class _Writer:
 
     def _lender(self) -> str:
         """The model that lends when the file is read again: the base, or a source."""
-        if self.theta or self._adapters() or (self.base_model is not None and not self.pair):
+        if self.theta or self._adapters() or (self.base_model is not None and self.first is None):
             return self.base
         first = self.base_model or min(name for name in self.parts[0].ranges if name != self.base)
         return self.base if first == self._base_in_models() else first

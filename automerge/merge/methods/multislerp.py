@@ -6,8 +6,8 @@ v_i is δ_i, or with `on: weights` x_i, without θ. With `normalize` the w_i are
 is one vector. Where |m| < ε, directions cancel: of two sources it is θ + Σ w_i v_i, of more an error; where every v_i
 is 0 it is θ (with more than two sources an error in mergekit). One source alone is itself.
 
-mergekit's is the same, written as a mean on the tangent space at m ÷ |m|. That mean is 0 but for rounding, since m is
-itself the weighted sum of the directions; here it is left out.
+mergekit's is the same, written as a mean on the tangent space at m ÷ |m|. That mean is 0 but for rounding while ε is
+far below the lengths, since m is itself the weighted sum of the directions; here it is left out.
 """
 
 import math

@@ -16,6 +16,7 @@ from automerge.merge.sources.folder import read_config, weight_map
 from automerge.merge.sources.pages import give_back
 from automerge.merge.sources.source import CPU
 
+DERIVED = ".rotary_emb.inv_freq"  # frequencies that config.json gives; transformers stored them once, and ignores them
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -53,14 +54,18 @@ def _map(path: Path) -> Any:  # safetensors comes without types
 
 
 class Checkpoint:
-    """A full model: names, shapes, dtypes and config at once, values on demand. It is read-only."""
+    """A full model: names, shapes, dtypes and config at once, values on demand. It is read-only.
+
+    Stored frequencies of rotary embeddings are none of its tensors: some checkpoints have them, their fine-tunes not.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config: dict[str, Any] = read_config(folder)
         self.files, listed = weight_map(folder)
         self._open: dict[str, SafeFile] = {name: SafeFile(path) for name, path in self.files.items()}
-        self._file_of = _owners(self._open, listed, folder)
+        owners = _owners(self._open, listed, folder)
+        self._file_of = {tensor: name for tensor, name in owners.items() if not tensor.endswith(DERIVED)}
         described = {tensor: self._open[name].describe(tensor) for tensor, name in self._file_of.items()}
         self.dtypes: Mapping[str, torch.dtype] = {tensor: dtype for tensor, (dtype, _) in described.items()}
         self.shapes: Mapping[str, tuple[int, ...]] = {tensor: shape for tensor, (_, shape) in described.items()}

@@ -10,13 +10,14 @@ Names and shapes must be equal, with two exceptions.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
 
 from automerge.errors import SourceError
 from automerge.merge.embeddings import HEAD, input_of, is_tied, row_tensors, rows_of
-from automerge.merge.layout import count_layers
+from automerge.merge.layout import count_layers, place_of, split_layer
 from automerge.merge.sources.checkpoint import Checkpoint
 
 Shapes = dict[str, tuple[int, ...]]
@@ -102,7 +103,8 @@ def _check_heads(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str)
 
 
 def check_described(model: Checkpoint) -> None:
-    """Raises SourceError where config.json promises more layers or tokens than there are tensors of."""
+    """Raises SourceError where config.json promises more layers or tokens than there are tensors of, or a layer lacks
+    a tensor."""
     where = str(model.folder)
     layers, rows = model.config.get("num_hidden_layers"), rows_of(model.shapes)
     if isinstance(layers, int) and layers > count_layers(model.shapes):
@@ -112,6 +114,40 @@ def check_described(model: Checkpoint) -> None:
     if isinstance(words, int) and rows is not None and words > rows:
         message = f"config.json has vocab_size {words}, but {input_of(model.shapes)} has {rows} rows"
         raise SourceError(message, where=where, hint="Correct vocab_size; transformers could not load it either.")
+
+    if missing := _missing(model):
+        message = f"{_some(missing)} {_is(missing)} missing; other layers have such a tensor"
+        raise SourceError(message, where=where, hint="Was the model saved completely?")
+
+
+def _missing(model: Checkpoint) -> list[str]:
+    """The tensors that a layer lacks, other layers have, and transformers has there: layers need not be alike."""
+    kinds: dict[tuple[str, str], set[str]] = {}
+    layers: dict[str, set[int]] = {}
+    for name in model.shapes:
+        if (layer := place_of(name).layer) is not None:
+            before, after = split_layer(name)
+            layers.setdefault(before, set()).add(layer)
+            kinds.setdefault((before, after), set()).add(name)
+    unequal = [
+        name
+        for (before, after), stored in kinds.items()
+        if len(stored) < len(layers[before])
+        for name in (f"{before}.{layer}.{after}" for layer in sorted(layers[before]))
+        if name not in stored
+    ]
+    return sorted(_known(model.config).intersection(unequal)) if unequal else []
+
+
+def _known(config: Mapping[str, Any]) -> set[str]:
+    """The tensors that transformers has for a config; none where it knows no such model."""
+    from transformers import AutoConfig, AutoModelForCausalLM  # seconds to import
+
+    settings = {key: value for key, value in config.items() if key != "model_type"}
+    with suppress(Exception), torch.device("meta"):  # whatever transformers holds against it
+        made = AutoConfig.for_model(str(config.get("model_type")), **settings)
+        return set(AutoModelForCausalLM.from_config(made, trust_remote_code=False).state_dict())
+    return set()
 
 
 def unlike(base: Checkpoint, source: Checkpoint) -> list[str]:

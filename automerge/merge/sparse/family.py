@@ -210,14 +210,17 @@ def sparse_config(family: Family, dense: Mapping[str, Any], experts: int, per_to
     return {**kind, **family.config(whole, experts, per_token, shared)}
 
 
-def choose_family(asked: str | None, model_type: str, shared: int, gated: bool, where: str) -> Family:
-    """The family asked for; else the first that takes a base of this type and its `shared` experts, `gated` by prompts
-    or not. Raises ConfigError where none does, saying why each does not."""
+def choose_family(
+    asked: str | None, model_type: str, shared: int, prompts: bool, where: str, *, needed: bool = True
+) -> Family:
+    """The family asked for; else the first that takes a base of this type and its `shared` experts, which have
+    `prompts` or not; a gate's are `needed` unless it is random. Raises ConfigError where none does, saying why each
+    does not."""
     reasons = []
     for family in FAMILIES:
         if asked is not None and not family.is_called(asked):
             continue
-        reason = _unfit(family, model_type, shared, gated)
+        reason = _unfit(family, model_type, shared, prompts, needed)
         if reason is None:
             return family
         reasons.append(f"{family.name} {reason}")
@@ -225,13 +228,15 @@ def choose_family(asked: str | None, model_type: str, shared: int, gated: bool, 
     raise ConfigError(f"no sparse model can be made of these: {'; '.join(reasons)}", where=where, hint=hint)
 
 
-def _unfit(family: Family, model_type: str, shared: int, gated: bool) -> str | None:
+def _unfit(family: Family, model_type: str, shared: int, prompts: bool, needed: bool) -> str | None:
     if model_type not in family.bases:
         return f"is made of {' or '.join(family.bases)}, not of {model_type}"
     if (family.shared == "none" and shared) or shared > 1:
         return f"takes {family.shared} of shared_experts, got {shared}"
     if family.shared == "one" and shared != 1:
         return "needs one of shared_experts"
-    if shared and gated != family.shared_is_gated:
-        return f"{'needs' if family.shared_is_gated else 'has no place for'} prompts of the shared expert"
+    if shared and prompts and not family.shared_is_gated:
+        return "has no place for prompts of the shared expert"
+    if shared and needed and not prompts and family.shared_is_gated:
+        return "needs prompts of the shared expert"
     return None

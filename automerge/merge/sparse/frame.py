@@ -66,7 +66,7 @@ def sparse(frame: Frame, recipe: Recipe) -> Frame:
 
 def fitting(architecture: str, dense: Mapping[str, Any], shared: int) -> Family:
     """The family of that name, or the first one that fits for "". Raises ConfigError where none does."""
-    return choose_family(architecture or None, str(dense.get("model_type")), shared, gated=True, where=WHERE)
+    return choose_family(architecture or None, str(dense.get("model_type")), shared, prompts=True, where=WHERE)
 
 
 def parameters(frame: Frame, mixture: Mixture) -> tuple[int, int]:

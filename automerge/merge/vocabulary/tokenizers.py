@@ -103,14 +103,24 @@ def read_roles(folder: Path) -> dict[str, str]:
 
 
 def read_template(folder: Path) -> str:
-    """The chat template, as text; empty where there is none."""
+    """The chat template that is used where none is named, as text; empty where there is none."""
     file = _bytes(folder / TEMPLATE)
     if file is not None:
         return file.decode("utf-8", "replace")
     template = _json(folder / SETTINGS).get("chat_template") or _json(folder / "chat_template.json").get(
         "chat_template"
     )
-    return template if isinstance(template, str) else json.dumps(template) if template else ""
+    return _default_of(template)
+
+
+def _default_of(template: Any) -> str:
+    """Of several templates, `[{name, template}, …]` or name → template, the one named default, as transformers does."""
+    if isinstance(template, list):
+        entries = (entry for entry in template if isinstance(entry, dict))
+        template = next((entry.get("template") for entry in entries if entry.get("name") == "default"), None)
+    elif isinstance(template, dict):
+        template = template.get("default")
+    return template if isinstance(template, str) else ""
 
 
 def _fast(folder: Path) -> str:

@@ -1,7 +1,10 @@
 """What a mergekit config says, tensor by tensor; and every config that says something it may not."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +20,7 @@ from automerge.merge.mergekit.settings import interpolate, place, resolve
 from automerge.merge.mergekit.table import KNOWN, Theirs, ours
 from automerge.merge.registry import get_method
 from automerge.recipe import Group, ModelRef, make_recipe
-from tests.merge.helpers import merged
+from tests.merge.helpers import edit_json, merged
 from tests.merge.mergekit.conftest import CASES, Writer
 
 GOLDEN = sorted(path.stem for path in CASES.glob("*.yml"))
@@ -248,6 +251,47 @@ def test_templates(config: Writer) -> None:
     assert "add_generation_prompt" in read_mergekit(config(text + "auto")).recipe.chat_template
 
 
+@pytest.fixture
+def spoken(models_folder: Path, tmp_path: Path) -> Callable[..., str]:
+    """Makes copies of a model, each with a template as its tokenizer_config.json has it; returns their folder."""
+
+    def make(**templates: Any) -> str:
+        for name, template in templates.items():
+            folder = Path(shutil.copytree(models_folder / "math", tmp_path / name))
+            (folder / "chat_template.jinja").unlink()
+            edit_json(folder / "tokenizer_config.json", chat_template=template)
+        return str(tmp_path)
+
+    return make
+
+
+def of_models(root: str, *names: str) -> str:
+    return "models: [" + ", ".join(f"{{model: {root}/{name}, parameters: {{weight: 1}}}}" for name in names) + "]\n"
+
+
+AUTO = "merge_method: linear\nchat_template: auto\n"
+NAMED = [{"name": "tools", "template": "{{ 1 }}"}, {"name": "default", "template": "{{ 2 }}"}]
+
+
+def test_the_most_common_template(spoken: Callable[..., str], config: Writer) -> None:
+    root = spoken(a="{{ 1 }}", b="{{ 2 }}", c="{{ 2 }}\n", named=NAMED, none=None)
+    for names in (("a", "b", "c"), ("a", "b", "named"), ("named",), ("b", "none")):
+        recipe = read_mergekit(config(AUTO + of_models(root, *names))).recipe
+        assert recipe.chat_template == "{{ 2 }}", names  # ends of white space are no other template
+    for names, message in ((("a", "b"), "no template is the most common"), (("none",), "no model has a template")):
+        with pytest.raises(AutomergeError, match=message):
+            read_mergekit(config(AUTO + of_models(root, *names)))
+
+
+def test_a_base_that_only_lends_has_a_vote(spoken: Callable[..., str], config: Writer) -> None:
+    root = spoken(a="{{ 1 }}", b="{{ 2 }}", c="{{ 2 }}")
+    part = f"{{sources: [{{model: {root}/%s, layer_range: [0, 2]}}]}}"
+    stack = f"slices: [{part % 'a'}, {part % 'b'}]\nparameters: {{weight: 1}}\n"
+    assert read_mergekit(config(AUTO + stack + f"base_model: {root}/c")).recipe.chat_template == "{{ 2 }}"
+    with pytest.raises(AutomergeError, match="no template is the most common"):
+        read_mergekit(config(AUTO + stack))
+
+
 # --- the table ----------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +383,18 @@ REFUSED = {
     "two in a passthrough": (
         STACK + "- sources: [{model: math, layer_range: [0, 2]}, {model: code, layer_range: [0, 2]}]",
         "passthrough takes 1 source in a slice, got 2 (code, math)",
+    ),
+    "slerp of three in a slice": (
+        "merge_method: slerp\nbase_model: base\nparameters: {t: 1}\nslices:\n"
+        "- sources: [{model: base, layer_range: [0, 2]}, {model: math, layer_range: [0, 2]}]\n"
+        "- sources: [{model: code, layer_range: [2, 4]}, {model: math, layer_range: [2, 4]}]",
+        "slices[1]: slerp takes 1 model besides the base, got 2 (code, math)",
+    ),
+    "slerp of the base alone in a slice": (
+        "merge_method: slerp\nbase_model: base\nparameters: {t: 1}\nslices:\n"
+        "- sources: [{model: base, layer_range: [0, 2]}, {model: math, layer_range: [0, 2]}]\n"
+        "- sources: [{model: base, layer_range: [2, 4]}]",
+        "slices[1]: slerp takes 1 model besides the base, got none",
     ),
     "no base in a slice": (
         "merge_method: task_arithmetic\nbase_model: base\nparameters: {weight: 1}\nslices:\n"

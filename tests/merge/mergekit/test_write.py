@@ -17,7 +17,7 @@ from automerge.merge.mergekit.schema import Setting
 from automerge.merge.mergekit.settings import place, resolve
 from automerge.merge.mergekit.table import Theirs
 from automerge.merge.mergekit.write import to_mergekit
-from automerge.recipe import Group, Slice, TokenRule, Vocabulary, make_recipe
+from automerge.recipe import Group, Recipe, Slice, TokenRule, Vocabulary, make_recipe
 from tests.merge.helpers import merged, recipe_of
 from tests.merge.mergekit.conftest import CASES, Writer
 
@@ -157,6 +157,50 @@ def test_slices(models: Models, config: Writer) -> None:
     )
     text = there_and_back(recipe, models, config)
     assert text.count("lambda: 0.7") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "parts"),
+    [
+        ("slerp", {"t": 0.3}, [("base", "code"), ("base", "math")]),
+        ("slerp", {"t": 0.3}, [("code",), ("math",)]),  # the base's own layers lie under them
+        ("slerp", {"t": 0.3}, [("code", "math"), ("code", "writing")]),
+        ("nearswap", {"t": 0.001}, [("base", "code"), ("base", "math")]),
+        ("arcee_fusion", {}, [("base", "code"), ("base", "poet")]),
+        ("nuslerp", {"weight": WEIGHT | {"math": 0.4}}, [("code", "math"), ("base", "code", "poet")]),
+    ],
+)
+def test_slices_of_other_partners(
+    method: str, values: Mapping[str, Any], parts: list[tuple[str, ...]], models_folder: Path, config: Writer
+) -> None:
+    """Methods of one or two models take them slice by slice."""
+    models = opened(models_folder, tuple(sorted({name for names in parts for name in names if name != "base"})))
+    slices = tuple(Slice(dict.fromkeys(names, (2 * n, 2 * n + 2))) for n, names in enumerate(parts))
+    text = there_and_back(stack_of(models, method, values, slices), models, config)
+    assert "base_model" in text
+
+
+def stack_of(models: Models, method: str, values: Mapping[str, Any], slices: tuple[Slice, ...]) -> Recipe:
+    """Of four layers, one group."""
+    return make_recipe(
+        method=method,
+        base=models.base_ref,
+        sources=models.source_refs,
+        groups=(Group((0, 4), "all", values),),
+        options={},
+        dtype="float32",
+        seed=0,
+        slices=slices,
+    )
+
+
+@pytest.mark.parametrize(
+    "parts", [[("base", "code"), ("code", "math")], [("code", "math"), ("math", "poet")], [("code", "math"), ("poet",)]]
+)
+def test_slices_whose_slerps_begin_at_several_models_are_refused(parts: list[tuple[str, ...]], models: Models) -> None:
+    slices = tuple(Slice(dict.fromkeys(names, (2 * n, 2 * n + 2))) for n, names in enumerate(parts))
+    with pytest.raises(ConfigError, match=r"the slices' slerps begin at several models"):
+        to_mergekit(stack_of(models, "slerp", {"t": 0.3}, slices), models)
 
 
 def test_a_last_slice_with_more_models_is_refused(models: Models) -> None:
