@@ -23,7 +23,7 @@ from automerge.engine.structure import structure
 from automerge.errors import AutomergeError, EngineError, EngineLost, MergeError
 from automerge.merge.checksum import ModelSum, TensorSum
 from automerge.merge.models import Models
-from automerge.merge.vocabulary.tokenizers import TOKENIZER_FILES
+from automerge.merge.vocabulary.tokenizers import tokenizer_files
 from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
 
@@ -263,9 +263,9 @@ def _folder(config: Mapping[str, Any], tokenizer: Path, dtype: str) -> "tempfile
     folder = tempfile.TemporaryDirectory(prefix="automerge-")
     known = {key: value for key, value in config.items() if key not in ("auto_map", "torch_dtype")}
     Path(folder.name, "config.json").write_text(json.dumps({**known, "dtype": dtype}), encoding="utf-8")
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).is_file():
-            Path(folder.name, name).symlink_to((tokenizer / name).resolve())
+    for name in tokenizer_files(tokenizer):
+        Path(folder.name, name).parent.mkdir(exist_ok=True)
+        Path(folder.name, name).symlink_to((tokenizer / name).resolve())
     return folder
 
 

@@ -21,7 +21,7 @@ from automerge.merge.mergekit.write import to_mergekit
 from automerge.merge.sources.folder import read_json
 from automerge.merge.sparse.rows import ROWS
 from automerge.merge.vocabulary.merged import GENERATION
-from automerge.merge.vocabulary.tokenizers import TOKENIZER_FILES
+from automerge.merge.vocabulary.tokenizers import tokenizer_files
 from automerge.recipe import Recipe
 from automerge.records import Applied
 from automerge.study.made_with import made_with
@@ -88,9 +88,9 @@ def _write_small_files(recipe: Recipe, models: Models, part: Path, extra_files: 
 
 def copy_tokenizer(folder: Path, part: Path) -> None:
     """Its files, as they are but for code of the model's own."""
-    for name in TOKENIZER_FILES:
-        if (folder / name).is_file():
-            _copy_without_code(folder / name, part / name)
+    for name in tokenizer_files(folder):
+        (part / name).parent.mkdir(exist_ok=True)
+        _copy_without_code(folder / name, part / name)
 
 
 def _copy_without_code(source: Path, target: Path) -> None:

@@ -49,7 +49,7 @@ def _unwritable(error: OSError, out: Path) -> ExportError:
 
 def finish(part: Path, out: Path) -> None:
     """Flushes, and renames to `out`; an empty folder of that name gives way."""
-    for path in part.iterdir():
+    for path in (path for path in part.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             os.fsync(file.fileno())
     if out.exists():

@@ -12,7 +12,7 @@ from automerge.errors import ExportError
 
 @dataclass(frozen=True)
 class Upload:
-    """What goes where. `files`: name → bytes."""
+    """What goes where. `files`: path in the folder → bytes."""
 
     repo: str
     private: bool
@@ -30,7 +30,8 @@ def is_repository(name: str) -> bool:
 
 def upload_of(folder: Path, repo: str, *, private: bool) -> Upload:
     """What `push` would send."""
-    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
     return Upload(repo, private, files)
 
 

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from automerge.errors import SourceError
-from automerge.merge.sources.locate import locate
+from automerge.merge.sources.locate import IGNORED, PATTERNS, locate
 from tests.tiny import tiny_llama
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -43,6 +44,13 @@ def test_a_hub_id_offline(tmp_path: Path) -> None:
         assert done.stdout.strip().endswith(f"snapshots/{COMMIT}"), done.stderr
     done = opened("owner/other@v1", cache)
     assert "owner/other@v1: no such folder, and not in the local hub cache" in done.stderr
+
+
+def test_of_subfolders_nothing_but_chat_templates() -> None:
+    kept = ["config.json", "a.safetensors", "tokenizer.json", "additional_chat_templates/tools.jinja"]
+    left = ["onnx/model.safetensors", "original/params.json", "tokenizer/vocab.json", "model.bin", "tokenizer_2/a.bin"]
+    found = filter_repo_objects([*kept, *left], allow_patterns=PATTERNS, ignore_patterns=IGNORED)
+    assert list(found) == kept
 
 
 def test_a_folder(tmp_path: Path) -> None:

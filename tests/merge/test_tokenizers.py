@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from automerge.errors import AutomergeError, ConfigError, SourceError
+from automerge.export.checkpoint import write_checkpoint
 from automerge.merge import Merge, Models, open_models
 from automerge.merge.sources.checkpoint import SafeFile
 from automerge.merge.vocabulary.folder import write_folder
@@ -187,6 +188,7 @@ def test_a_base_without_a_tokenizer(base: Path, more: Path, tmp_path: Path) -> N
         opened(bare, x=more)
     same = opened(bare, x=fine_tune_of(base, tmp_path / "x", 1))  # one tokenizer among equally many rows will do
     assert same.frame(speaking(same, "linear", {}, "x")).base is same.base
+    assert same.tokenizer_folder(speaking(same, "linear", {}, "union")) == tmp_path / "x"
     other = speaker(tmp_path / "other", [*reversed(COMMON)], seed=1)
     mixed = opened(bare, x=fine_tune_of(base, tmp_path / "y", 1), y=other)
     with pytest.raises(SourceError, match="holds no tokenizer, but the vocabularies of these models are not the same"):
@@ -345,6 +347,22 @@ def test_another_chat_template(base: Path, tmp_path: Path) -> None:
     assert ids_of(folder) == ids_of(base)
     assert models.tokenizer_folder(speaking(models, "linear", {}, "x")) == tmp_path / "x"
     assert any("another chat template" in note for note in models.notes(recipe))
+
+
+def test_further_chat_templates_go_with_their_tokenizer(base: Path, more: Path, tmp_path: Path) -> None:
+    """As transformers 5 writes them: chat_template.jinja, and one file for each further name."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = {"default": "{{ messages[0].content }}", "tools": "{{ messages[0].content }}?"}
+    tokenizer.save_pretrained(base)
+    assert (base / "additional_chat_templates" / "tools.jinja").is_file()
+    models = opened(base, x=more)
+    for number, spoken in enumerate(("base", "union")):
+        recipe = speaking(models, "linear", {}, spoken)
+        out = tmp_path / f"out{number}"
+        write_checkpoint(recipe, models, out, expected_checksum=None)
+        assert AutoTokenizer.from_pretrained(out).chat_template == tokenizer.chat_template
+    other = speaking(models, "linear", {}, "base", chat_template="one")
+    assert AutoTokenizer.from_pretrained(models.tokenizer_folder(other)).chat_template == "one"
 
 
 def test_a_written_folder_is_whole_or_made_again(

@@ -10,6 +10,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from automerge.errors import SourceError
 
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt", "README.md"]
+# of subfolders nothing but chat templates: they may hold other models
+IGNORED = ["tokenizer*/*", *(f"*/{pattern}" for pattern in PATTERNS if pattern != "*.jinja")]
 _HUB_ID = re.compile(r"(?P<repo>[\w][\w.-]*/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -36,7 +38,7 @@ def hub_id(model: str) -> str | None:
 def _download(model: str, repo: str, revision: str | None) -> Path:
     try:
         path = huggingface_hub.snapshot_download(
-            repo, revision=revision, allow_patterns=PATTERNS, ignore_patterns=["*/*"]
+            repo, revision=revision, allow_patterns=PATTERNS, ignore_patterns=IGNORED
         )
     except LocalEntryNotFoundError as error:
         hint = "Check the spelling; for a hub model, check the network or HF_HUB_OFFLINE."

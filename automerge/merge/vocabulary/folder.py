@@ -20,25 +20,27 @@ from automerge.merge.sources.folder import read_bytes, read_json
 from automerge.merge.vocabulary.tokenizers import (
     ADDED,
     FAST,
+    FURTHER_TEMPLATES,
     PLAIN,
     SETTINGS,
     SPECIAL,
     TEMPLATE,
-    TOKENIZER_FILES,
     Tokens,
+    tokenizer_files,
 )
 
 Files = dict[str, bytes]
 
 
 def files_of(folder: Path) -> Files:
-    """The tokenizer's files of a model's folder, by name."""
-    return {name: read_bytes(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
+    """The tokenizer's files of a model's folder, by their paths in it."""
+    return {name: read_bytes(folder / name) for name in tokenizer_files(folder)}
 
 
 def with_template(files: Mapping[str, bytes], template: str) -> Files:
     """The files with the chat template in place of any other."""
-    changed = {name: data for name, data in files.items() if name != "chat_template.json"}
+    others = ("chat_template.json", f"{FURTHER_TEMPLATES}/")
+    changed = {name: data for name, data in files.items() if not name.startswith(others)}
     settings = json.loads(changed.get(SETTINGS, b"{}"))
     settings.pop("chat_template", None)
     changed[SETTINGS] = _encoded(settings)
@@ -66,7 +68,8 @@ def union_files(own: Tokens, further: Sequence[str], models: Sequence[Tokens], i
         message = f"the merge's token {wrong!r} would have id {found.get(wrong)}, expected {ids[wrong]}"
         hint = "The ids of the tokenizer taken have holes. Name another, and no rules for tokens it lacks."
         raise SourceError(message, where=str(own.folder), hint=hint)
-    files = {name: data for name, data in files_of(own.folder).items() if name in (SPECIAL, SETTINGS, TEMPLATE)}
+    kept = (SPECIAL, SETTINGS, TEMPLATE, f"{FURTHER_TEMPLATES}/")
+    files = {name: data for name, data in files_of(own.folder).items() if name.startswith(kept)}
     files[FAST] = text.encode()
     settings = json.loads(files.get(SETTINGS, b"{}"))
     settings.pop("auto_map", None)
@@ -93,6 +96,7 @@ def write_folder(files: Mapping[str, bytes]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
         for name, data in files.items():
+            (part / name).parent.mkdir(exist_ok=True)
             (part / name).write_bytes(data)
         shutil.rmtree(folder, ignore_errors=True)  # torn, or changed by hand
         try:
@@ -108,7 +112,8 @@ def write_folder(files: Mapping[str, bytes]) -> Path:
 
 
 def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
-    if not folder.is_dir() or {path.name for path in folder.iterdir()} != set(files):
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    if found != set(files):
         return False
     return all((folder / name).read_bytes() == data for name, data in files.items())
 

@@ -76,7 +76,8 @@ class MergedTokenizer:
         self.base = base
         self.sources = tuple(sources)
         named = next((source for source in sources if source.name == tokenizer), base)
-        self.owner = named if named.speaks else base
+        heirs = (named, base, *sources) if tokenizer == UNION else (named, base)
+        self.owner = next((speaker for speaker in heirs if speaker.speaks), base)
         self._template = chat_template
         rules = vocabulary.tokens if vocabulary else {}
         multiple = vocabulary.pad_to_multiple_of if vocabulary else 0

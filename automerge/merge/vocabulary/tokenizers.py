@@ -23,6 +23,7 @@ SPECIAL = "special_tokens_map.json"
 ADDED = "added_tokens.json"
 VOCABULARY_FILES = (FAST, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")  # any of them is a tokenizer
 TOKENIZER_FILES = (*VOCABULARY_FILES, SETTINGS, SPECIAL, ADDED, "merges.txt", TEMPLATE, "chat_template.json")
+FURTHER_TEMPLATES = "additional_chat_templates"  # a folder: a file a template, named after it
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
 
@@ -49,6 +50,15 @@ class Tokens:
 def has_tokenizer(folder: Path) -> bool:
     """Whether the folder holds a tokenizer of any kind."""
     return any((folder / name).is_file() for name in VOCABULARY_FILES)
+
+
+def tokenizer_files(folder: Path) -> list[str]:
+    """The files of a folder's tokenizer, by their paths in it."""
+    further = sorted(path.name for path in (folder / FURTHER_TEMPLATES).glob("*.jinja"))
+    return [
+        *(name for name in TOKENIZER_FILES if (folder / name).is_file()),
+        *(f"{FURTHER_TEMPLATES}/{name}" for name in further),
+    ]
 
 
 def check_vocabularies(
