@@ -144,7 +144,7 @@ def tiny_model(folder: Path, kind: str, seed: int = 0, tied: bool = False) -> Pa
     """An HF checkpoint of two layers, hidden size 32, 64 tokens, and a tokenizer; every tensor random, biases too.
 
     Kinds: llama; qwen2 (biases on q, k, v); gpt2 (biases, weights kept transposed, always tied); phi3 (q, k, v in one
-    tensor, gate and up in another); mixtral (four experts).
+    tensor, gate and up in another); mixtral (four experts); gpt_neox (its head is stored as embed_out).
     """
     import transformers
 
@@ -152,9 +152,12 @@ def tiny_model(folder: Path, kind: str, seed: int = 0, tied: bool = False) -> Pa
     sizes |= {"num_key_value_heads": 2, "intermediate_size": 64, "tie_word_embeddings": tied, "pad_token_id": 0}
     if kind == "gpt2":
         sizes = {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    if kind == "gpt_neox":
+        del sizes["num_key_value_heads"]
     if kind == "mixtral":
         sizes |= {"num_local_experts": 4, "num_experts_per_tok": 2}
-    family = {"llama": "Llama", "qwen2": "Qwen2", "gpt2": "GPT2", "phi3": "Phi3", "mixtral": "Mixtral"}[kind]
+    families = {"llama": "Llama", "qwen2": "Qwen2", "gpt2": "GPT2", "phi3": "Phi3", "mixtral": "Mixtral"}
+    family = {**families, "gpt_neox": "GPTNeoX"}[kind]
     head = "GPT2LMHeadModel" if kind == "gpt2" else f"{family}ForCausalLM"
     config = getattr(transformers, f"{family}Config")(bos_token_id=1, eos_token_id=2, **sizes)
     model = getattr(transformers, head)(config).float()

@@ -5,6 +5,7 @@ last bits differ.
 """
 
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from automerge.errors import SourceError
 from automerge.merge.sources.checkpoint import Checkpoint
 from automerge.merge.sources.compat import merged_shapes
 from automerge.merge.sources.lora import LoraAdapter
+from automerge.merge.sources.lora_vocabulary import adapted_shapes
 from tests.merge.test_lora import expert_lora
 from tests.tiny import peft_lora_of, tiny_model
 
@@ -31,8 +34,20 @@ PATTERNS = {
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("bases")
-    made = {kind: tiny_model(root / kind, kind) for kind in ("llama", "qwen2", "gpt2", "phi3", "mixtral")}
-    return {**made, "tied": tiny_model(root / "tied", "qwen2", tied=True)}
+    made = {kind: tiny_model(root / kind, kind) for kind in ("llama", "qwen2", "gpt2", "phi3", "mixtral", "gpt_neox")}
+    made["tied"] = tiny_model(root / "tied", "qwen2", tied=True)
+    made["gpt2, short names"] = without_prefix(made["gpt2"], root / "short gpt2", "transformer.")
+    made["tied, short names"] = without_prefix(made["tied"], root / "short tied", "model.")
+    return made
+
+
+def without_prefix(folder: Path, out: Path, prefix: str) -> Path:
+    """The checkpoint as the hub has GPT-2, and every model that was saved without its head."""
+    shutil.copytree(folder, out)
+    tensors = load_file(folder / "model.safetensors")
+    plain = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    save_file(plain, out / "model.safetensors", metadata={"format": "pt"})
+    return out
 
 
 def open_adapter(base: Path, adapter: Path) -> tuple[Checkpoint, dict[str, tuple[int, ...]], LoraAdapter]:
@@ -56,6 +71,8 @@ def check(base: Path, adapter: Path, out: Path) -> set[str]:
     """Compares every tensor with PEFT's; the names of those the adapter changes."""
     root, shapes, ours = open_adapter(base, adapter)
     theirs = merged_by_peft(base, adapter, out)
+    if set(theirs).isdisjoint(shapes):  # PEFT writes the names in memory
+        theirs = {name.partition(".")[2]: tensor for name, tensor in theirs.items()}
     assert set(theirs) == set(shapes)
     changed: set[str] = set()
     for name, shape in shapes.items():
@@ -158,6 +175,26 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "transposed, dora": ("gpt2", {"target_modules": ["c_attn", "c_proj"], "use_dora": True, "fan_in_fan_out": True}, 6),
     "transposed, bias": ("gpt2", {"target_modules": ["c_attn"], "bias": "all", "fan_in_fan_out": True}, 15),
     "transposed, positions": ("gpt2", {"target_modules": ["wte", "wpe"]}, 2),
+    "short names": ("gpt2, short names", {"target_modules": ["c_attn", "c_proj"]}, 6),
+    "short names, dora": ("gpt2, short names", {"target_modules": ["c_attn", "wte"], "use_dora": True}, 3),
+    "short names, bias, saved norm": (
+        "gpt2, short names",
+        {"target_modules": ["c_attn"], "bias": "all", "modules_to_save": ["ln_f"]},
+        16,
+    ),
+    "short names, expressions": (
+        "gpt2, short names",
+        {"target_modules": r"transformer\.h\.1\..*(c_attn|c_fc)", "rank_pattern": {r"transformer\.h\.1\.attn.*": 2}},
+        2,
+    ),
+    "short names, tokens": ("gpt2, short names", {"target_modules": ["c_fc"], "trainable_token_indices": [4, 2]}, 3),
+    "short names, tied head": ("gpt2, short names", {"target_modules": ["lm_head", "c_fc"]}, 3),
+    "short names of a llama": ("tied, short names", {"target_modules": LINEAR, "modules_to_save": ["model.norm"]}, 15),
+    "renamed head": ("gpt_neox", {"target_modules": ["query_key_value", "lm_head"]}, 3),
+    "renamed head, by its old name": ("gpt_neox", {"target_modules": ["query_key_value", "embed_out"]}, 2),
+    "renamed head, saved": ("gpt_neox", {"target_modules": ["dense"], "modules_to_save": ["lm_head", "embed_in"]}, 4),
+    "renamed head, not saved": ("gpt_neox", {"target_modules": ["dense"], "modules_to_save": ["embed_out"]}, 2),
+    "router of experts": ("mixtral", {"target_modules": ["q_proj"], "modules_to_save": ["gate"]}, 4),
     "attention of experts": ("mixtral", {"target_modules": ATTENTION}, 8),
 }
 
@@ -167,6 +204,48 @@ def test_equal_to_peft(tmp_path: Path, bases: dict[str, Path], case: str) -> Non
     kind, options, changed = CASES[case]
     adapter = peft_lora_of(bases[kind], tmp_path / "x", 4, **options)
     assert len(check(bases[kind], adapter, tmp_path / "merged")) == changed
+
+
+def test_an_adapter_of_either_spelling_is_the_same(tmp_path: Path, bases: dict[str, Path]) -> None:
+    adapter = peft_lora_of(bases["gpt2"], tmp_path / "x", 4, target_modules=["c_attn"], modules_to_save=["ln_f"])
+    path = adapter / "adapter_model.safetensors"
+    long, short = bases["gpt2"], bases["gpt2, short names"]
+    wanted = {name.removeprefix("transformer.") for name in check(long, adapter, tmp_path / "long")}
+    assert check(short, adapter, tmp_path / "short") == wanted
+    tensors = load_file(path)
+    save_file({name.replace("transformer.", ""): tensor for name, tensor in tensors.items()}, path)
+    root, _, ours = open_adapter(short, adapter)
+    assert {name for name in root.shapes if ours.changes(name)} == wanted
+    with pytest.raises(SourceError, match=r"the adapter changes h\.0\..*, which the base does not have"):
+        open_adapter(long, adapter)
+
+
+@pytest.mark.parametrize(
+    ("lost", "options", "message"),
+    [
+        ("h.1.attn.c_attn", {}, r"target_modules names transformer\.h\.1\.attn\.c_attn, but the file holds no factors"),
+        ("ln_f.bias", {"modules_to_save": ["ln_f"]}, r"modules_to_save names transformer\.ln_f, but the file holds no"),
+    ],
+)
+def test_an_incomplete_adapter_of_another_spelling(
+    tmp_path: Path, bases: dict[str, Path], lost: str, options: dict[str, Any], message: str
+) -> None:
+    short = bases["gpt2, short names"]
+    adapter = peft_lora_of(short, tmp_path / "x", 4, target_modules=["c_attn"], **options)
+    path = adapter / "adapter_model.safetensors"
+    save_file({name: tensor for name, tensor in load_file(path).items() if lost not in name}, path)
+    with pytest.raises(SourceError, match=message):
+        open_adapter(short, adapter)
+
+
+def test_the_rows_of_an_adapter_of_another_spelling(tmp_path: Path, bases: dict[str, Path]) -> None:
+    """Tokens were added, and the embedding saved whole."""
+    options = {"target_modules": ["c_attn"], "modules_to_save": ["wte"], "ensure_weight_tying": True}
+    short = bases["gpt2, short names"]
+    adapter = peft_lora_of(short, tmp_path / "x", 4, rows=67, **options)
+    root = Checkpoint(short)
+    shapes = merged_shapes(root, root)
+    assert adapted_shapes(adapter, shapes) == {**shapes, "wte.weight": (67, 32)}
 
 
 def test_experts_equal_peft(tmp_path: Path, bases: dict[str, Path]) -> None:

@@ -189,6 +189,8 @@ def test_a_base_without_a_tokenizer(base: Path, more: Path, tmp_path: Path) -> N
     same = opened(bare, x=fine_tune_of(base, tmp_path / "x", 1))  # one tokenizer among equally many rows will do
     assert same.frame(speaking(same, "linear", {}, "x")).base is same.base
     assert same.tokenizer_folder(speaking(same, "linear", {}, "union")) == tmp_path / "x"
+    (note,) = same.notes(speaking(same, "linear", {}))
+    assert note.startswith("the merge has no tokenizer") and note.endswith("`tokenizer` may name one that has: x")
     other = speaker(tmp_path / "other", [*reversed(COMMON)], seed=1)
     mixed = opened(bare, x=fine_tune_of(base, tmp_path / "y", 1), y=other)
     with pytest.raises(SourceError, match="holds no tokenizer, but the vocabularies of these models are not the same"):

@@ -51,6 +51,11 @@ class LoraNames:
     copies: dict[str, str] = field(default_factory=dict)
     seconds: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def tensors(self) -> set[str]:
+        """The names of the base's tensors, as the file has them."""
+        return {*(f"{module}.weight" for module in self.parts), *self.saved, *self.copies}
+
 
 def sort_names(names: Iterable[str], where: str) -> LoraNames:
     """Raises SourceError for a name that is none of the above, and for two names of one thing."""

@@ -20,6 +20,7 @@ from automerge.merge.sources.lora_base import ANOTHER_BASE
 from automerge.merge.sources.lora_changes import Added, Change, Saved, SavedRows
 from automerge.merge.sources.lora_config import MERGE, LoraConfig, is_transposed
 from automerge.merge.sources.lora_names import LoraNames, sort_names
+from automerge.merge.sources.lora_spelling import spellings, spelt_as
 from automerge.merge.sources.lowrank import LowRank
 
 Shape = tuple[int, ...]
@@ -31,7 +32,11 @@ ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})  # of experts: in 
 
 @dataclass
 class Opener:
-    """One adapter being opened over a base's tensors (`shapes`). `changes` is the result: base tensor → change."""
+    """One adapter being opened over a base's tensors (`shapes`).
+
+    Inside, the tensors have the names that the adapter has for them, for so has PEFT, whose options are about names;
+    `stored` gives the base's own.
+    """
 
     config: LoraConfig
     file: SafeFile
@@ -42,12 +47,15 @@ class Opener:
 
     def __post_init__(self) -> None:
         self.where = str(self.file.path)
+        self.names = sort_names(self.file.names, self.where)
+        self.stored = spelt_as(self.names.tensors, self.shapes)
+        self.shapes = {name: self.shapes[tensor] for name, tensor in self.stored.items()}
         tied = HEAD not in self.shapes and self.base.config.get("tie_word_embeddings", HEAD not in self.base.shapes)
         self.tied_to = next(filter(self._is_embedding, self.shapes), None) if tied else None
 
     def open(self) -> dict[str, Change]:
-        """Raises SourceError for whatever does not fit."""
-        names = sort_names(self.file.names, self.where)
+        """Base tensor → change. Raises SourceError for whatever does not fit."""
+        names = self.names
         for one, other in names.seconds:
             if not self._equal(one, other):
                 message = f"modules_to_save: {one} and {other} should be the same, but differ"
@@ -58,7 +66,7 @@ class Opener:
         for tensor, name in names.copies.items():
             self._check_copy(tensor, name)
         self._check_complete(names)
-        return self.changes
+        return {self.stored[name]: change for name, change in self.changes.items()}
 
     # saved tensors
 
@@ -94,7 +102,7 @@ class Opener:
     def _check_complete(self, names: LoraNames) -> None:
         """A module that is saved whole has every tensor in the file."""
         for tensor in self.shapes:
-            if tensor not in self.changes and self._is_saved_module(tensor):
+            if tensor not in self.changes and all(map(self._is_saved_module, self._spellings(tensor))):
                 message = f"modules_to_save names {tensor.rpartition('.')[0]}, but the file holds no {tensor}"
                 raise SourceError(message, where=self.where, hint=INCOMPLETE)
         for embedding in self._without_rows(names):
@@ -104,7 +112,7 @@ class Opener:
             module = tensor.removesuffix(".weight")
             if module == tensor or len(shape) != 2 or tensor in self.changes or module.rpartition(".")[2] in ROUTERS:
                 continue
-            if self.config.names_target(module):
+            if all(self.config.names_target(name.removesuffix(".weight")) for name in self._spellings(tensor)):
                 message = f"target_modules names {module}, but the file holds no factors of it"
                 raise SourceError(message, where=self.where, hint=INCOMPLETE)
 
@@ -131,7 +139,7 @@ class Opener:
         shape = self.file.describe(stored)[1]
         if shape != self.shapes[tensor]:
             self._refuse_shape(tensor, f"a copy {list(shape)}")
-        ours, theirs = self.base.mapped(tensor), self.file.mapped(stored)
+        ours, theirs = self.base.mapped(self.stored[tensor]), self.file.mapped(stored)
         for first in range(0, shape[0], ROWS):
             here = slice(first, first + ROWS)
             if not torch.equal(ours[here].to(torch.float32), theirs[here].to(torch.float32)):
@@ -241,6 +249,10 @@ class Opener:
         message = f"the adapter changes {name}, which the base does not have"
         raise SourceError(message, where=self.where, hint=ANOTHER_BASE)
 
+    def _spellings(self, name: str) -> set[str]:
+        """What PEFT may have known a tensor by: where the file does not tell, an option has to mean all of them."""
+        return {name} if name != self.stored[name] else spellings(name)
+
     def _add(self, tensor: str, change: Change) -> None:
         known = self.changes.get(tensor)
         if isinstance(known, SavedRows) and isinstance(change, SavedRows):  # of a tied embedding, and of its head
@@ -278,4 +290,4 @@ class Opener:
         return lambda: self.file.mapped(name).to(torch.float32)
 
     def _read_base(self, tensor: str) -> Callable[[int, int], Tensor]:
-        return partial(self.base.values, tensor)
+        return partial(self.base.values, self.stored[tensor])

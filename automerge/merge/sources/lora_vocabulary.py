@@ -12,6 +12,7 @@ from automerge.merge.sources.checkpoint import SafeFile
 from automerge.merge.sources.folder import adapter_file
 from automerge.merge.sources.lora_config import read_lora_config
 from automerge.merge.sources.lora_names import TOKENS, sort_names
+from automerge.merge.sources.lora_spelling import spelt_as
 
 Shape = tuple[int, ...]
 
@@ -27,6 +28,8 @@ def adapted_shapes(folder: Path, base: Mapping[str, Shape]) -> dict[str, Shape]:
     file = SafeFile(path)
     names = sort_names(file.names, str(path))
     saved = names.saved
+    stored = spelt_as(names.tensors, base)
+    base = {name: base[tensor] for name, tensor in stored.items()}
     shapes = dict(base)
     for tensor in (tensor for tensor in row_tensors(base) if tensor in names.copies):
         rows = file.describe(names.copies[tensor])[1][:1]
@@ -45,4 +48,4 @@ def adapted_shapes(folder: Path, base: Mapping[str, Shape]) -> dict[str, Shape]:
         message = f"the adapter's embeddings have different numbers of rows than {input_of(shapes)}: {listed}"
         hint = "Where tokens were added, embedding and head must both be saved (modules_to_save)."
         raise SourceError(message, where=str(path), hint=hint)
-    return shapes
+    return {stored[name]: shape for name, shape in shapes.items()}

@@ -146,6 +146,10 @@ class MergedTokenizer:
 
     def notes(self) -> list[str]:
         """What of the models' tokenizers the merge does not keep: roles, tokens, ids, templates; a line each."""
+        if not self.owner.speaks:
+            others = [source.name for source in self.sources if source.speaks]
+            hint = f"; `tokenizer` may name one that has: {', '.join(others)}" if others else ""
+            return [f"the merge has no tokenizer: the model whose it would take has none{hint}"]
         found: list[str] = []
         roles = read_roles(self.owner.folder)
         template = self._template or read_template(self.owner.folder)
