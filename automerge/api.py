@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from automerge.config import EngineConfig, SearchConfig, load_search, located, validate
 from automerge.errors import StudyError
-from automerge.evals.loaded import Half, named_skills
+from automerge.evals.loaded import Half, named_skills, skill_names
 from automerge.evals.models import evaluate_model
 from automerge.evals.serve import check_models
 from automerge.evals.store import AnswerStore
@@ -122,8 +122,8 @@ def evaluate(
     answers: str | Path | None = None,
 ) -> dict[str, dict[str, list[ItemResult]]]:
     """Model → skill → a result an item: prompt, answer, tokens, score. As `automerge eval`. Raises AutomergeError."""
-    for name in skills:
-        make_known(str(name))
+    for name in skill_names(skills):
+        make_known(name)
     loaded = named_skills(skills, seed)
     serving = validate(EngineConfig, {"name": engine}, "engine")
     check_models([str(model) for model in models], base)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from automerge.cli.console import make_console
 from automerge.config import SearchConfig, load_search, validate
 from automerge.errors import StudyError
-from automerge.evals.loaded import LoadedSkill, named_skills
+from automerge.evals.loaded import LoadedSkill, named_skills, skill_names
 from automerge.evals.serve import check_models
 from automerge.merge.sources.locate import hub_id
 from automerge.study.folder import StudyFolder
@@ -42,7 +42,7 @@ def open_asked(models: Sequence[str], base: str | None, skills: Sequence[str], s
     if base is None or not hub_id(base):
         check_models(near, base)
         near = []
-    for name in ",".join(skills).split(","):
+    for name in skill_names(skills):
         _prepare_zoo(name)
     loaded = named_skills(skills, seed)
     check_models([*near, *far], base)

@@ -142,10 +142,15 @@ def prepare(skill: Skill, seed: int) -> LoadedSkill:
     return LoadedSkill(skill, split, scorer, skill.make_sampling(), _digest(content).hex())
 
 
+def skill_names(entries: Sequence[str]) -> list[str]:
+    """The skills that a command line names, several separated by commas."""
+    return [name for entry in entries for name in entry.split(",") if name]
+
+
 def named_skills(entries: Sequence[str], seed: int) -> list[LoadedSkill]:
     """The skills that a command line names, prepared: names or files, several separated by commas; a suite stands for
     all of its skills. Raises as `prepare` does."""
-    names = [name for entry in entries for name in entry.split(",") if name]
+    names = skill_names(entries)
     if not names:
         raise SkillError("no skill is named", where="--skills", hint="Name one or more: names or files.")
     loaded = [skill for name in names for skill in load_skills(name, folder=Path())]

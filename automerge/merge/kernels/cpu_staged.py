@@ -17,8 +17,8 @@ from automerge.merge.kernels.cpu_table import LANES
 
 I1, I8, I16, I32, I64 = map(ir.IntType, (1, 8, 16, 32, 64))
 FLOAT = ir.FloatType()
-HALVES, WORDS, LONGS, NUMBERS = (
-    ir.VectorType(kind, LANES * count) for kind, count in ((I16, 2), (I32, 1), (I64, 1), (FLOAT, 1))
+HALVES, WORDS, NUMBERS = (
+    ir.VectorType(kind, count) for kind, count in ((I16, 2 * LANES), (I32, LANES), (FLOAT, LANES))
 )
 
 

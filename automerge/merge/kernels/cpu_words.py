@@ -21,7 +21,6 @@ from automerge.merge.plan import SMALLEST_DIVISOR
 _U = np.uint32
 ZERO, ONE, S15, S16 = _U(0), _U(1), _U(15), _U(16)
 LOW, HIGH, SIGN, MAGNITUDE = _U(0xFFFF), _U(0xFFFF0000), _U(0x80000000), _U(0x7FFFFFFF)
-EVERY = _U(0xFFFFFFFF)
 FIRST, SECOND, STEP = _U(hash32.FIRST_FACTOR), _U(hash32.SECOND_FACTOR), _U(GOLDEN)
 NAUGHT = np.float32(0.0)
 TINY = np.float32(SMALLEST_DIVISOR)
@@ -52,7 +51,7 @@ def _pointer(builder: Any, address: Any, kind: Any, index: Any) -> Any:
     return builder.gep(builder.inttoptr(address, kind.as_pointer()), [index])
 
 
-_I16, _I32, _I64, _FLOAT = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_I16, _I32, _FLOAT = ir.IntType(16), ir.IntType(32), ir.FloatType()
 _word, _number, _long = types.uint32, types.float32, types.int64
 _words, _place = (_word, _word), (_long, _long)
 
