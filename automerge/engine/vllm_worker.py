@@ -23,6 +23,7 @@ from automerge.engine.vllm_reload import whole_reload
 from automerge.engine.vllm_tails import only_tails
 from automerge.merge.check import OUTPUT_DTYPES
 from automerge.merge.layout import place_of
+from automerge.merge.loans import POOL
 from automerge.merge.models import Models, open_models
 from automerge.merge.stream import BATCH_BYTES, Merge
 from automerge.recipe import Recipe, parse_recipe
@@ -74,8 +75,8 @@ class MergeWorker:
 
     def automerge_apply(self, recipe_json: str) -> dict[str, Any]:
         """Merges into the served weights, and tells: `sums`, of each tensor name, dtype, shape, its A and B;
-        `not_finite`, names; `bytes` of the merge; `held`, of sources kept; `extra`, of GPU memory at most beyond what
-        was taken before; `seconds` in all, `merging` of them."""
+        `not_finite`, names; `bytes` of the merge; `held`, of sources kept; `idle`, of memory kept for the next merge;
+        `extra`, of GPU memory at most beyond what was taken before; `seconds` in all, `merging` of them."""
         start = time.perf_counter()
         recipe, opened = parse_recipe(recipe_json), _open[0]
         merge = Merge(recipe, opened.models, share=opened.share, batch_bytes=_batch_bytes(recipe, opened))
@@ -86,6 +87,7 @@ class MergeWorker:
             self.reload_weights(weights_iterator=_tensors(merge, told), is_checkpoint_format=True)
         told["sums"] = [(t.name, str(t.dtype), list(t.shape), t.a, t.b) for t in merge.totals]
         told["held"] = opened.share.held
+        told["idle"] = POOL.idle
         told["extra"] = _taken(opened.share.device, most=True) - before
         told["seconds"] = time.perf_counter() - start
         return told

@@ -1,7 +1,8 @@
 """Memory for merged tensors: lent a batch at a time, and lent again once every tensor that lies in it is gone.
 
-New memory costs a page fault a page, which is half as long as the merge itself. A receiver may keep a tensor as long as
-it likes: its memory is then not lent again, and more is taken from the system. It knows no merge.
+New memory costs page faults, and zeroes written to all of it: a fifth of a search's merge, were it taken anew each
+time. A receiver may keep a tensor as long as it likes: its memory is then not lent again, and more is taken from the
+system. It knows no merge.
 """
 
 import weakref
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64  # bytes: a cache line, and more than any vector's
-IDLE = 2  # blocks that are kept for the next loan: the last one's tensor is often still held
+IDLE = 2  # blocks at most that are kept for the next loan: the last one's tensor is often still held
 
 Memory = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -23,30 +24,41 @@ def room(elements: int, dtype: torch.dtype) -> int:
 
 
 class Pool:
-    """Lends blocks of `size` bytes. After `close` it gives what comes back to the system."""
+    """Lends blocks, and keeps some that come back. Threads may share it."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size + ALIGNMENT
+    def __init__(self) -> None:
         self._idle: list[Memory] = []
-        self._keeps = IDLE
 
-    def lend(self) -> "Loan":
-        """A block for the tensors of one batch."""
-        memory: Memory = self._idle.pop() if self._idle else np.empty(self._size, np.uint8)
+    @property
+    def idle(self) -> int:
+        """Bytes that are kept for the next loans."""
+        return sum(memory.nbytes for memory in self._idle)
+
+    def lend(self, size: int) -> "Loan":
+        """A block of `size` bytes for the tensors of one batch."""
+        memory = self._kept(size + ALIGNMENT)
         # an array of its own, which dies with the last tensor in it. Through a buffer: a plain slice of `memory`
         # would have its slices refer to `memory` itself
         lent = np.frombuffer(memory.data, np.uint8)
         weakref.finalize(lent, self._take_back, memory).atexit = False
         return Loan(lent)
 
-    def close(self) -> None:
-        """Frees what is idle; lent blocks are freed as they come back."""
-        self._keeps = 0
-        self._idle.clear()
+    def _kept(self, size: int) -> Memory:
+        """One that is idle and as large, or a new one; smaller ones are given to the system."""
+        while True:
+            try:
+                memory = self._idle.pop()  # finalizers run at any time, and in any thread: no look before it
+            except IndexError:
+                return np.empty(size, np.uint8)
+            if memory.nbytes >= size:
+                return memory
 
     def _take_back(self, memory: Memory) -> None:
-        if len(self._idle) < self._keeps:
+        if len(self._idle) < IDLE:
             self._idle.append(memory)
+
+
+POOL = Pool()  # of this process: a search's merges follow each other
 
 
 class Loan:

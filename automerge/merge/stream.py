@@ -20,7 +20,7 @@ from automerge.merge.frame import Frame
 from automerge.merge.kernels import choose, reference
 from automerge.merge.kernels.job import Job, Kernel, whole
 from automerge.merge.layout import group_of
-from automerge.merge.loans import Loan, Pool, room
+from automerge.merge.loans import POOL, Loan, room
 from automerge.merge.masks import MaskStream
 from automerge.merge.models import Models
 from automerge.merge.plan import Elementwise, Plan, Term
@@ -122,22 +122,19 @@ class Merge:
         """
         self.totals = []
         batches = list(self._batches())
-        pool = Pool(max((sum(self._room(name) for name in batch) for batch in batches), default=0))
-        try:
-            for batch in batches:
-                loan = pool.lend()
-                pieces = [self._piece(name, loan) for name in batch]
-                del loan
-                judged = self._run(pieces)
-                while pieces:
-                    piece, finite = pieces.pop(0), judged.pop(0)
-                    self.totals.append(piece.total)
-                    name, tensor = piece.name, self._whole(piece)
-                    del piece
-                    yield name, tensor, finite
-                    del tensor
-        finally:
-            pool.close()
+        size = max((sum(self._room(name) for name in batch) for batch in batches), default=0)
+        for batch in batches:
+            loan = POOL.lend(size)
+            pieces = [self._piece(name, loan) for name in batch]
+            del loan
+            judged = self._run(pieces)
+            while pieces:
+                piece, finite = pieces.pop(0), judged.pop(0)
+                self.totals.append(piece.total)
+                name, tensor = piece.name, self._whole(piece)
+                del piece
+                yield name, tensor, finite
+                del tensor
 
     def hold(self) -> None:
         """Has the share take in every full checkpoint's values, before a merge needs them."""

@@ -21,8 +21,8 @@ ABOUT = (
     "result, each once; copy_ copies as many in all, on the same threads, out of one flat tensor into another, its "
     "memory touched before. "
     "`kernel`: kernels.cpu.run on the jobs that Merge makes, in its batches, checksum included, into memory touched "
-    "before. `whole pass`: Merge.tensors(), which plans and takes new memory for what it gives too. `ties`: thresholds "
-    "known; `new density`: the models were merged before, with other densities; `first`: never merged before. "
+    "before. `whole pass`: Merge.tensors(), which plans too; what it gives lies in the pass before's memory. `ties`: "
+    "thresholds known; `new density`: the models were merged before, with other densities; `first`: never merged before. "
     "Medians; beside their ratio that of the fastest rounds, which other programs disturb less."
 )
 

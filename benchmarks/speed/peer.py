@@ -21,8 +21,8 @@ PASSES = 9
 ABOUT = (
     "Base + 2 full checkpoints, bf16, in memory of each process; one thread each. mergekit's: its Executor running "
     "its plan for all tensors (gather, cast to dtype, method, cast to out_dtype), with loaders that hand out what is "
-    "in memory; planning, reading and writing not timed. automerge's: Merge.tensors(), planning, memory for the "
-    "output and checksum included. mergekit's `float32 → bfloat16` computes what automerge does; `bfloat16` is what "
+    "in memory; planning, reading and writing not timed. automerge's: Merge.tensors(), planning and checksum "
+    "included. mergekit's `float32 → bfloat16` computes what automerge does; `bfloat16` is what "
     "it does without a dtype, less exact. The ratio, and the aim, is for the former. mergekit takes seconds, in which"
     " memory that is not in use goes cold on a virtual machine: `after a pause` is automerge's first pass then; the "
     "others follow it at once, as the passes of a search do, medians of nine in a row. automerge's methods are the "

@@ -50,7 +50,7 @@ class TestTwoThreads(KernelContract):
     device = "cpu"
 
     def kernel(self, jobs: list[Job]) -> list[bool]:
-        with mock.patch.object(cpu_table, "CHUNK", 64), mock.patch.object(cpu, "RUN", 1):
+        with mock.patch.object(cpu_table, "CHUNK", 64), mock.patch.multiple(cpu, LEAST=1, MOST=1):
             return cpu.run(jobs, threads=2)
 
 

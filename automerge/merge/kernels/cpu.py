@@ -3,14 +3,16 @@
 The bytes are reference.py's. The weights are read once; rounding, checksum and the search for values that are not
 finite happen in the same pass. Compiled code holds no interpreter lock, and the threads are Python's own and live for
 one call: unlike numba's pools they survive a fork, may be started from several threads at once, and get along with
-torch's. Each takes the next run of chunks when it is done with one, so a core that others use as well holds nobody up.
+torch's. Each takes the next run of chunks when it is done with one, so a core that others use as well holds nobody up;
+runs shrink towards the end, so that all threads end together (guided self-scheduling: C. Polychronopoulos and D. Kuck,
+1987, https://doi.org/10.1109/TC.1987.5009495).
 
 Values that are not finite are told, but their bytes may differ from the reference's: a merge that has some is refused.
 """
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -20,7 +22,7 @@ from automerge.merge.checksum import U64
 from automerge.merge.kernels.cpu_table import Array, Shape, Tables, tables
 from automerge.merge.kernels.job import Job
 
-RUN = 32  # chunks a thread takes at once: 2^19 elements, about a tenth of a millisecond
+LEAST, MOST = 4, 256  # chunks a thread takes at once; four take about 30 microseconds
 
 
 def run(jobs: Sequence[Job], *, threads: int | None = None) -> list[bool]:
@@ -31,7 +33,8 @@ def run(jobs: Sequence[Job], *, threads: int | None = None) -> list[bool]:
     """
     table, parts = tables(jobs)
     sums = np.zeros((len(table.chunks), 3), np.int64)  # Σ t, Σ t · (2j + 1), whether something is not finite
-    share_out([task for part in parts for task in _tasks(table, sums, *part)], threads)
+    wanted = torch.get_num_threads() if threads is None else threads
+    share_out([task for part in parts for task in _tasks(table, sums, wanted, *part)], wanted)
     owners = table.chunks[:, 0]
     gathered = np.zeros((len(jobs), 3), np.int64)
     np.add.at(gathered, owners, sums)  # int64 wraps around
@@ -40,13 +43,18 @@ def run(jobs: Sequence[Job], *, threads: int | None = None) -> list[bool]:
     return [not faults for faults in gathered[:, 2].tolist()]
 
 
-def _tasks(table: Tables, sums: Array, shape: Shape | None, first: int, end: int) -> list[Callable[[], None]]:
+def _tasks(
+    table: Tables, sums: Array, threads: int, shape: Shape | None, first: int, end: int
+) -> Iterator[Callable[[], None]]:
     """A run of chunks of one shape, in pieces."""
     from automerge.merge.kernels.cpu_fused import fused
     from automerge.merge.kernels.cpu_steps import run_chunks
 
     compiled = run_chunks if shape is None else fused(shape)
-    return [partial(compiled, table, start, min(start + RUN, end), sums) for start in range(first, end, RUN)]
+    while first < end:
+        stop = min(end, first + min(MOST, max(LEAST, (end - first) // (2 * threads))))
+        yield partial(compiled, table, first, stop, sums)
+        first = stop
 
 
 def share_out(tasks: Sequence[Callable[[], None]], threads: int | None) -> None:

@@ -6,7 +6,6 @@ one of masks.py's blocks, and the upper half of its pairs' numbers is one consta
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -35,8 +34,7 @@ SUM, DIVIDED, ELECT, AGREED = 0, 1, 2, 3  # Σ, Σ ÷ divisor, elected Σ, elect
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """What the fast path is specialised to. All operands are 16-bit weights in the base's format, or fp32 deltas."""
 
     terms: int
@@ -53,13 +51,13 @@ class Shape:
     @property
     def number(self) -> int:
         """It as one number, since compiled code is specialised to numbers only."""
-        return sum(int(field) << 4 * place for place, field in enumerate(astuple(self)))
+        return sum(int(field) << 4 * place for place, field in enumerate(self))
 
     @classmethod
     def of(cls, number: int) -> Self:
         """The shape of such a number."""
-        kinds = [field.type for field in fields(cls)]
-        return cls(*(kind(number >> 4 * place & 15) for place, kind in enumerate(kinds)))  # type: ignore[operator]
+        kinds = cls.__annotations__.values()
+        return cls(*(kind(number >> 4 * place & 15) for place, kind in enumerate(kinds)))
 
 
 class Tables(NamedTuple):
