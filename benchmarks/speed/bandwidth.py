@@ -22,7 +22,7 @@ ABOUT = (
     "memory touched before. "
     "`kernel`: kernels.cpu.run on the jobs that Merge makes, in its batches, checksum included, into memory touched "
     "before. `whole pass`: Merge.tensors(), which plans too; what it gives lies in the pass before's memory. `ties`: "
-    "thresholds known; `new density`: the models were merged before, with other densities; `first`: never merged before. "
+    "thresholds known; `new density`: the models were merged before, with other densities; `first`: never merged. "
     "Medians; beside their ratio that of the fastest rounds, which other programs disturb less."
 )
 
