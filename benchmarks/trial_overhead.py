@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,7 +24,7 @@ from rich.table import Table
 
 from automerge.config import load_search
 from automerge.evals.store import AnswerStore
-from automerge.study.events import Ended, Event
+from automerge.study.events import Ended, Event, Stage
 from automerge.study.folder import StudyFolder
 from automerge.study.jobs import Budget
 from automerge.study.session import make_plan, run_search
@@ -65,6 +65,10 @@ def timed_store() -> Iterator[Callable[[], float]]:
         yield taken
 
 
+class Enough(Exception):
+    """The trials are over: no verdict is wanted."""
+
+
 def measure(space: str, trials: int) -> dict[str, Any]:
     """Medians over the proposed trials (the baselines, which warm things up, left out), in seconds, and shares of all
     their time."""
@@ -74,6 +78,8 @@ def measure(space: str, trials: int) -> dict[str, Any]:
 
     def listen(event: Event) -> None:
         nonlocal last
+        if isinstance(event, Stage) and event.name == "proving":
+            raise Enough
         if isinstance(event, Ended):
             now, stored = time.perf_counter(), taken()
             record = event.row.record
@@ -84,7 +90,7 @@ def measure(space: str, trials: int) -> dict[str, Any]:
                     found[part].append(record.seconds[name])
             last = now
 
-    with tempfile.TemporaryDirectory() as folder, timed_store() as taken:
+    with tempfile.TemporaryDirectory() as folder, timed_store() as taken, suppress(Enough):
         run_search(make_plan(load_search(space)), StudyFolder(Path(folder)), Budget(trials=trials), listen)
     found["outside"] = [
         wall - merge - engine
