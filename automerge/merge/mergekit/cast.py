@@ -24,8 +24,8 @@ BASE = "base"
 class Cast:
     """`base`, `sources`: what open_models takes. `names`: each model as the file gives it → its name.
 
-    `theta`: whether the base is θ to the method; where it is not, it only lends config, tokenizer and tensor names, and
-    is what adapters are over, else the first model.
+    `theta`: whether the base is θ to the method; where it is not, it only lends config, tokenizer and tensor names. It
+    is base_model; without one what the first adapter is over, else the first model.
     """
 
     base: str
@@ -62,7 +62,7 @@ def cast_of(config: MergekitConfig, known: Known, path: Path) -> Cast:
     theta = base is not None and known.role != "input"
     if base is not None and not theta and config.models and base not in given:
         given.append(base)  # to mergekit it is a model like the others
-    frame = base if base is not None and theta else next((model for model in given if model.lora), base or given[0])
+    frame = base or next((model for model in given if model.lora), given[0])
     if theta and frame.lora:
         hint = f"Merge the adapter first (merge_method: passthrough, models: [{{model: {frame}}}]); name that folder."
         raise ConfigError(f"base_model: {frame} is an adapter over a model", where=where, hint=hint)

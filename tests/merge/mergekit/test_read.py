@@ -365,6 +365,15 @@ REFUSED = {
         "models: [{model: math+poet}]\nbase_model: base\nmerge_method: task_arithmetic\nparameters: {weight: 1}",
         "math+poet: an adapter over another model than the base, base\nMerge it first",
     ),
+    "adapter over another, of a base that lends": (
+        "merge_method: linear\nbase_model: math\nparameters: {weight: 1}\nslices:\n"
+        "- sources: [{model: base+poet, layer_range: [0, 2]}, {model: code, layer_range: [0, 2]}]",
+        "base+poet: an adapter over another model than the base, math\nMerge it first",
+    ),
+    "adapter over another, of a stack": (
+        STACK + "- sources: [{model: base+poet, layer_range: [0, 2]}]\nbase_model: math",
+        "base+poet: an adapter over another model than the base, math\nMerge it first",
+    ),
     "adapter as base": (
         ONE + "base_model: base+poet\nmerge_method: task_arithmetic\nparameters: {weight: 1}",
         "base_model: base+poet is an adapter over a model\nMerge the adapter first",
