@@ -1,9 +1,10 @@
 """What automerge and mergekit make of the same checkpoints: every config of tests/peers on every architecture.
 
-    AUTOMERGE_MERGEKIT_PYTHON=… python benchmarks/peer_table.py [--quick] [--real] [--json]
+    AUTOMERGE_MERGEKIT_PYTHON=… python benchmarks/peer_table.py [--config NAME]… [--quick] [--real] [--json]
 Writes results/mergekit_peer.json, a row for each config and family of models, and results/mergekit_peer.md, a row for
-each config, anew as each family is done. --quick takes two architectures and writes nothing; --real adds SmolLM2-135M
-and its experts, with one config a method (half an hour).
+each config, anew as each family is done. --config takes some alone, whose rows take their places in the files; --quick
+takes two architectures and writes nothing; --real adds SmolLM2-135M and its experts, with one config a method (half an
+hour).
 """
 
 import argparse
@@ -59,10 +60,10 @@ def wanted(family: str, config: str) -> bool:
     return family != REAL or config in real.CONFIGS
 
 
-def rows_of(root: Path, family: str, models: dict[str, str]) -> list[Row]:
+def rows_of(root: Path, family: str, models: dict[str, str], among: list[str]) -> list[Row]:
     """Both tools' merges of one family, compared; the outputs are removed as they are done with."""
     rows = []
-    configs = [config for config in config_names() if wanted(family, config)]
+    configs = [config for config in among if wanted(family, config)]
     chunk = 8 if family in (REAL, ADAPTERS) else len(configs)  # outputs of real size are not kept all at once
     for start in range(0, len(configs), chunk):
         with tempfile.TemporaryDirectory(dir=root) as held:
@@ -90,6 +91,20 @@ def row_of(job: Job, family: str, error: str | None) -> Row:
         return Row(name, "", family, "bit", complaints=(str(failed),))
     like = "ulp" if family == ADAPTERS else None
     return judge(name, family, job.config, ours, job.out, config_written=not unwritten, kind=like)
+
+
+def kept_rows() -> list[Row]:
+    """The rows of the file."""
+    lists = ("rate", "deviations", "complaints")
+    found = json.loads((RESULTS / "mergekit_peer.json").read_text(encoding="utf-8"))["results"]
+    return [Row(**{key: tuple(value) if key in lists else value for key, value in row.items()}) for row in found]
+
+
+def in_place(kept: list[Row], new: list[Row]) -> list[Row]:
+    """All of them, families and then configs in order, the new ones for those of the same config and family."""
+    rows = {(row.models, row.config): row for row in [*kept, *new]}
+    names = list(dict.fromkeys(row.models for row in [*kept, *new]))
+    return sorted(rows.values(), key=lambda row: (names.index(row.models), row.config))
 
 
 def markdown(rows: list[Row], versions: str, command: str) -> str:
@@ -141,6 +156,7 @@ def summary_of(rows: list[Row], seconds: float) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", action="append", choices=config_names(), metavar="NAME")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--real", action="store_true")
     parser.add_argument("--json", action="store_true")
@@ -157,9 +173,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as held:
         os.environ["AUTOMERGE_CACHE"] = f"{held}/cache"
         root = Path(held)
-        rows: list[Row] = []
+        rows: list[Row] = kept_rows() if given.config and not given.quick else []
         for family, models in families(root, given.quick, given.real).items():
-            rows += rows_of(root, family, models)
+            rows = in_place(rows, rows_of(root, family, models, given.config or config_names()))
             text, summary = markdown(rows, versions, command), summary_of(rows, time.perf_counter() - begun)
             if not given.quick:
                 RESULTS.mkdir(exist_ok=True)
