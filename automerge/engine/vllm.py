@@ -115,7 +115,7 @@ class VllmEngine:
 
     @property
     def context(self) -> int:
-        return self._context
+        return max(0, self._context - 1)  # of whatever follows: see loglikelihood
 
     def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:
         spare = 0 if isinstance(then, Sampling) else 1  # see loglikelihood
