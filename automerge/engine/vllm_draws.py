@@ -1,7 +1,7 @@
 """Has vLLM on a CPU sample prompts that it reads in several pieces, each with a seed of its own.
 
 vLLM samples a token after every piece, throws it away, and sets the request's generator back by an offset, which CPU
-generators have not: it fails there (seen in 0.24 and 0.32, runner V1). Here another generator makes what is thrown away.
+generators have not: it fails there (vLLM 0.24 to 0.32, runner V1). Here another generator makes what is thrown away.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ class _Spare(torch.Generator):
     def get_offset(self) -> int:
         return 0
 
-    def set_offset(self, offset: int) -> None:
-        """Nothing."""
+    def set_offset(self, offset: int) -> torch.Generator:
+        return self
 
 
 def keep_draws(runner: Any) -> None:
