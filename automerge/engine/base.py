@@ -48,7 +48,7 @@ class Engine(Protocol):
 
     @property
     def context(self) -> int:
-        """Tokens that a prompt and what follows it may have together. Known once a recipe was applied."""
+        """Tokens that a prompt and whatever follows it may have together. Known once a recipe was applied."""
         ...
 
     def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:

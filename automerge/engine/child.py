@@ -56,24 +56,38 @@ class Child:
         Raises what it raised, of automerge's errors, and EngineLost for any other; EngineLost where the child died or
         did not answer in time, and is gone.
         """
+        late = threading.Event()
+        alarm = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._kill, (late,))
+        alarm.daemon = True
+        alarm.start()
         try:
-            self._calls.send((name, arguments))
-            if not self._calls.poll(seconds):
-                self.close()
-                raise EngineLost(f"the engine has not answered for {seconds:g} s", where=str(self._log), hint=SLOW)
+            self._calls.send((name, arguments))  # waits, too, where more is asked than a socket holds
             answer = self._calls.recv()
         except (EOFError, OSError):
             code = self._end()
+            if late.is_set():
+                message = f"the engine has not answered for {seconds:g} s"
+                raise EngineLost(message, where=str(self._log), hint=SLOW) from None
             hint = OUT_OF_MEMORY if code == KILLED else None
             raise EngineLost(f"the engine's process died ({code})", where=str(self._log), hint=hint) from None
         except BaseException:  # Ctrl-C: the answer would be taken for that of the next call
             self.close()
             raise
+        finally:
+            alarm.cancel()
         return unpacked(answer, str(self._log))
 
     def close(self) -> None:
         """Kills the child and its group. May be called twice, and from another thread than one that waits in `call`."""
         self._end()
+
+    def _kill(self, late: threading.Event) -> None:
+        """What waits in `call` finds the child gone, and closes."""
+        with self._ending:
+            if self._lifeline >= 0:
+                late.set()
+                with suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGKILL)
 
     def _end(self) -> str:
         with self._ending:

@@ -8,6 +8,7 @@ LESS_MEMORY = (
     "Lower engine.arguments: max_model_len or gpu_memory_utilization, or set residency: mmap; on a CPU set "
     f"{CACHE_SPACE} (GiB)."
 )
+ENGINES = "AUTOMERGE_ENGINES"  # how many this machine has beside each other, see share.Share
 OUT_OF_MEMORY = f"Unless somebody killed it, it ran out of memory. {LESS_MEMORY}"
 
 
@@ -21,3 +22,8 @@ def free_memory() -> int:
     except OSError:
         pass
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def own_memory() -> int:
+    """This engine's part of the free memory."""
+    return free_memory() // int(os.environ.get(ENGINES, "1"))

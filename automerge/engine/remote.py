@@ -12,7 +12,7 @@ from automerge.errors import EngineError, EngineLost
 from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
 
-STARTING = 600.0  # seconds a start may take: waiting for a place, reading a model
+STARTING = 600.0  # seconds a start may take at least: waiting for a place, reading a model
 SERVING = 1800.0  # seconds that an apply may take beyond the timeout, for it may start vLLM
 
 
@@ -88,7 +88,8 @@ class RemoteEngine:
     def _start(self) -> str:
         self._child = self._spawn()
         config = self._config.model_dump()
-        found: str = self._within(STARTING, "start", self._base, self._sources, config)
+        seconds = max(STARTING, self._config.timeout)
+        found: str = self._within(seconds, "start", self._base, self._sources, config)
         return found
 
     def _call(self, name: str, *arguments: Any) -> Any:

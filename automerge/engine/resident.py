@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from automerge.engine.memory import free_memory
+from automerge.engine.memory import own_memory
 from automerge.merge.share import Key, part_length
 
 Residency = Literal["device", "pinned", "mmap"]
@@ -35,7 +35,7 @@ def choose_residency(asked: str, size: int, ranks: int) -> Residency:
         return "mmap"
     if size / ranks <= DEVICE_PART * torch.cuda.mem_get_info()[0]:
         return "device"
-    return "pinned" if size <= HOST_PART * free_memory() else "mmap"
+    return "pinned" if size <= HOST_PART * own_memory() else "mmap"
 
 
 class ResidentShare:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from automerge.engine.memory import ENGINES
 from automerge.errors import EngineError
 
 BINDING = "VLLM_CPU_OMP_THREADS_BIND"  # of vLLM's CPU build: the cores of each rank
@@ -40,12 +41,17 @@ class Share:
             given = os.environ.get("CUDA_VISIBLE_DEVICES")
             gpus = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
             own = self._own(gpus, ranks, "GPUs")
-            return {"CUDA_VISIBLE_DEVICES": ",".join(own)}
+            return {"CUDA_VISIBLE_DEVICES": ",".join(own), ENGINES: str(self.of)}
         cores = [str(core) for core in sorted(os.sched_getaffinity(0))]
         own = self._own(cores, max(len(cores) // self.of, ranks), "cores")
         threads = str(len(own) // ranks)
         bound = "|".join(",".join(own[rank::ranks]) for rank in range(ranks))
-        return {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, BINDING: os.environ.get(BINDING, bound)}
+        return {
+            "OMP_NUM_THREADS": threads,
+            "NUMBA_NUM_THREADS": threads,
+            BINDING: os.environ.get(BINDING, bound),
+            ENGINES: str(self.of),
+        }
 
     def _own(self, places: list[str], each: int, what: str) -> list[str]:
         if self.of * each > len(places):

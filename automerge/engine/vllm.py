@@ -28,7 +28,7 @@ from automerge.recipe import Recipe
 from automerge.records import Applied, Completion, LogLikelihood, Prompt, Sampling
 
 HOST = "automerge.engine.vllm_host"  # the module that the child process runs
-STARTING = 1800.0  # seconds a start may take: compiling for a GPU takes minutes
+STARTING = 1800.0  # seconds a start may take at least: compiling for a GPU takes minutes
 # On a CPU an apply takes and gives back as much memory as the model has. The C library is to keep up to 1 GiB of it for
 # the next one, in one heap: asking the kernel for it again would take a quarter of the time.
 KEPT = str(1 << 30)
@@ -66,7 +66,7 @@ class VllmEngine:
         self._child: Child | None = None
         self.reports: list[dict[str, Any]] = []  # of the last apply, what each rank told, see vllm_worker
         try:
-            self._hello: dict[str, str] = self._process().call("hello", seconds=STARTING)
+            self._hello: dict[str, str] = self._process().call("hello", seconds=self._starting)
         except BaseException:
             self._stop()
             raise
@@ -115,7 +115,7 @@ class VllmEngine:
 
     @property
     def context(self) -> int:
-        return self._context
+        return max(0, self._context - 1)  # of whatever follows: see loglikelihood
 
     def misfit(self, prompt: Prompt, then: Sampling | Continuation) -> str | None:
         spare = 0 if isinstance(then, Sampling) else 1  # see loglikelihood
@@ -156,6 +156,10 @@ class VllmEngine:
         for folder in self._folders.values():
             folder.cleanup()
         self._folders = {}
+
+    @property
+    def _starting(self) -> float:
+        return max(STARTING, self._config.timeout)
 
     def _process(self) -> Child:
         if self._child is None:
@@ -219,7 +223,7 @@ class VllmEngine:
         }
         arguments = {"seed": 0, **self._config.arguments, "dtype": self._dtype}
         try:
-            found = self._within(STARTING, "start", self._folders[wanted].name, arguments, sources)
+            found = self._within(self._starting, "start", self._folders[wanted].name, arguments, sources)
         except EngineError as error:
             if self._context:  # it has been started before: a study goes on to its next candidate
                 raise EngineLost(error.message, where=error.where, hint=error.hint) from error

@@ -9,14 +9,17 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from automerge.engine.child import serve
-from automerge.engine.memory import CACHE_SPACE, LESS_MEMORY, free_memory
+from automerge.engine.memory import CACHE_SPACE, LESS_MEMORY, own_memory
 from automerge.engine.vllm_tails import FIRST
 from automerge.engine.vllm_version import check_version
 from automerge.errors import EngineError
 
 CACHE_PART = 0.25  # of the host's free memory
 HINT = f"{LESS_MEMORY} The log says more."
+ARGUMENTS = "engine.arguments are handed to vLLM's LLM as they are. The log says more."
 
 
 class Host:
@@ -56,8 +59,9 @@ class Host:
                 **arguments,
             )
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise EngineError(f"vLLM cannot serve this model: {reason}", hint=HINT) from error
+            told = isinstance(error, TypeError | ValidationError)  # of what it was told, before it takes any memory
+            hint = ARGUMENTS if told else HINT
+            raise EngineError(f"vLLM cannot serve this model: {_reason(error)}", hint=hint) from error
         self._llm.collective_rpc("automerge_ready")
         return {"context": int(self._llm.llm_engine.model_config.max_model_len), "residency": chosen}
 
@@ -66,7 +70,7 @@ class Host:
         rank's `resetting` is the seconds that took."""
         told: list[dict[str, Any]] = self._llm.collective_rpc("automerge_apply", args=(recipe,))
         start = time.perf_counter()
-        if not self._llm.reset_prefix_cache():
+        if not self._llm.reset_prefix_cache(reset_connector=True):  # keys and values kept outside vLLM, too
             raise EngineError("vLLM would not reset its prefix cache: requests were still running")
         self._llm.llm_engine.reset_mm_cache()
         self._llm.llm_engine.reset_encoder_cache()
@@ -121,6 +125,14 @@ def _told(answer: Any, tail: Sequence[int]) -> tuple[list[float], bool]:
     return [one.logprob for one in told], all(one.rank == 1 for one in told)
 
 
+def _reason(error: Exception) -> str:
+    """In a line. What pydantic says begins with a count of mistakes only."""
+    if isinstance(error, ValidationError):
+        lines = (": ".join([*map(str, one["loc"]), one["msg"]]) for one in error.errors())
+        return "; ".join(lines).replace("Value error, ", "")
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _with_room(arguments: dict[str, Any]) -> dict[str, Any]:
     """On a CPU, where nothing was said of it, a key-value cache of a part of the free memory. vLLM would take 0.92 of
     all memory, as of a GPU, and the kernel kills it when the cache has filled up."""
@@ -129,7 +141,7 @@ def _with_room(arguments: dict[str, Any]) -> dict[str, Any]:
     told = {"gpu_memory_utilization", "kv_cache_memory_bytes"} & arguments.keys()
     if torch.cuda.is_available() or told or CACHE_SPACE in os.environ:
         return arguments
-    return {**arguments, "kv_cache_memory_bytes": int(CACHE_PART * free_memory())}
+    return {**arguments, "kv_cache_memory_bytes": int(CACHE_PART * own_memory())}
 
 
 def _seed(seed: int, row: Sequence[int]) -> int:

@@ -19,6 +19,7 @@ from vllm.distributed import get_tp_group
 from vllm.model_executor.model_loader import BaseModelLoader, register_model_loader
 
 from automerge.engine.resident import ResidentShare
+from automerge.engine.vllm_draws import keep_draws
 from automerge.engine.vllm_reload import whole_reload
 from automerge.engine.vllm_tails import only_tails
 from automerge.merge.check import OUTPUT_DTYPES
@@ -72,6 +73,7 @@ class MergeWorker:
     def automerge_ready(self) -> None:
         """Once, when the engine has started."""
         only_tails(self.model_runner)
+        keep_draws(self.model_runner)
 
     def automerge_apply(self, recipe_json: str) -> dict[str, Any]:
         """Merges into the served weights, and tells: `sums`, of each tensor name, dtype, shape, its A and B;

@@ -79,7 +79,7 @@ class SamplingConfig(Closed):
     """How answers are generated: see records.Sampling."""
 
     max_tokens: Annotated[int, Field(ge=1)] = 256
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.0  # vLLM takes no higher one
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     seed: int = 0

@@ -11,12 +11,14 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 
 from automerge.errors import StudyError, StudyMismatch
+from automerge.study.drivers import CLAIM, OWNER
 
 RECORD, BASELINE, START = "record", "baseline", "start"  # user attributes of a trial
 IDENTITY, VERDICTS = "identity", "verdicts"  # user attributes of a study
 SAMPLER, STARTS = "sampler", "starts"  # and, of a study, who proposes, and from where
 TRIES = 3  # at making tables that somebody else makes at the same time
 SERVERS = ("postgresql", "mysql", "mariadb")  # storages that several drivers can share
+ENGINE = ("config.engine.", "engine.")  # keys of a study's identity
 OUTSIDE = "baseline:"  # and, of baselines outside the space: baseline:<place in the order>:<name>
 
 
@@ -102,7 +104,8 @@ def public_url(url: str) -> str:
 def hold_identity(study: optuna.Study, identity: Mapping[str, str]) -> None:
     """Notes what the study is about; raises StudyMismatch, listing each difference, where it was about something else.
 
-    Keys not seen before are added, so that what is known only later (the engine) can be held later.
+    Keys not seen before are added, so that what is known only later (the engine) can be held later. Another engine is
+    taken as long as none served a candidate: where one cannot, another, or other settings of it, is what helps.
     """
     text = study.user_attrs.get(IDENTITY)
     held: dict[str, str] = json.loads(text) if text else {}
@@ -114,6 +117,10 @@ def hold_identity(study: optuna.Study, identity: Mapping[str, str]) -> None:
     missing = "(absent)"
     pairs = [(key, held.get(key, missing), identity.get(key, missing)) for key in keys]
     differences = [pair for pair in pairs if pair[1] != pair[2]]
+    if differences and not _tried(study) and all(key.startswith(ENGINE) for key, _, _ in differences):
+        others = {key: text for key, text in held.items() if key.split(".")[0] not in groups}
+        study.set_user_attr(IDENTITY, json.dumps({**others, **identity}, sort_keys=True))
+        return
     if differences:
         lines = "".join(f"\n  {key}: {then} → {now}" for key, then, now in differences)
         raise StudyMismatch(
@@ -121,3 +128,11 @@ def hold_identity(study: optuna.Study, identity: Mapping[str, str]) -> None:
             differences,
             hint="Undo the change to go on with it, or start another study with --study NAME.",
         )
+
+
+def _tried(study: optuna.Study) -> bool:
+    """Whether a candidate has ended, or another driver may be at one."""
+    trials = study.get_trials(deepcopy=False)
+    return any(trial.state.is_finished() or OWNER in trial.user_attrs for trial in trials) or any(
+        key.startswith((OUTSIDE, CLAIM)) for key in study.user_attrs
+    )

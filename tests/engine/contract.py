@@ -176,6 +176,14 @@ class EngineContract:
         with pytest.raises(EngineError, match="context"):
             case.engine.generate([prompt], far)
 
+    def test_the_context_may_be_filled_by_whatever_follows(self, case: Case) -> None:
+        case.engine.apply(case.first)
+        full = Prompt("one", (1,) * (min(case.engine.context, 5000) - 1))
+        assert case.engine.misfit(full, (1,)) is case.engine.misfit(full, Sampling(max_tokens=1)) is None
+        (found,) = case.engine.loglikelihood([full], [(1,)])
+        assert len(found.token_logprobs) == 1
+        assert len(case.engine.generate([full], Sampling(max_tokens=1))) == 1
+
     # --- all of it -----------------------------------------------------------------------------------------------
 
     def test_no_prompts_no_answers(self, case: Case) -> None:

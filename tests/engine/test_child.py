@@ -1,5 +1,7 @@
 """A child process answers, and leaves nothing behind whichever side dies."""
 
+import math
+import os
 import signal
 import subprocess
 import sys
@@ -72,6 +74,19 @@ def test_a_hanging_call_ends_the_process(child: Child) -> None:
     with pytest.raises(EngineLost, match="has not answered for"):
         child.call("hang", seconds=0.2)
     assert gone(child.pid, other)
+
+
+def test_one_that_takes_no_call_any_more_is_ended_too(child: Child) -> None:
+    child.call("echo", seconds=60)
+    os.kill(child.pid, signal.SIGSTOP)
+    with pytest.raises(EngineLost, match=r"has not answered for 0\.2 s"):
+        child.call("echo", "more than a socket holds" * 100_000, seconds=0.2)
+    assert gone(child.pid)
+
+
+def test_a_call_may_take_for_ever(child: Child) -> None:
+    assert child.call("echo", 1, seconds=math.inf) == [1]
+    assert child.call("echo", 2, seconds=1e9) == [2]
 
 
 def test_a_process_that_dies_is_told_of_and_cleaned_up_after(child: Child, tmp_path: Path) -> None:

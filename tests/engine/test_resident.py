@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from automerge.engine import resident
+from automerge.engine import memory
 from automerge.engine.resident import ResidentShare, choose_residency
 
 GIB = 1 << 30
@@ -41,8 +41,19 @@ def test_on_a_gpu_it_is_what_there_is_room_for(
     """80 GiB free on each device, 200 GiB on the host."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (80 * GIB, 80 * GIB))
-    monkeypatch.setattr(resident, "free_memory", lambda: 200 * GIB)
+    monkeypatch.setattr(memory, "free_memory", lambda: 200 * GIB)
     assert choose_residency("auto", size * GIB, ranks) == chosen
+
+
+@pytest.mark.parametrize(("workers", "chosen"), [("1", "pinned"), ("2", "mmap")])
+def test_engines_beside_each_other_share_the_hosts_memory(
+    monkeypatch: pytest.MonkeyPatch, workers: str, chosen: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (80 * GIB, 80 * GIB))
+    monkeypatch.setattr(memory, "free_memory", lambda: 200 * GIB)
+    monkeypatch.setenv(memory.ENGINES, workers)
+    assert choose_residency("auto", 110 * GIB, 1) == chosen
 
 
 @pytest.mark.parametrize("residency", ["device", "pinned"])

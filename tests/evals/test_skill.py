@@ -99,6 +99,7 @@ def _inline(**changes: Any) -> dict[str, Any]:
         (_inline(chat=False, system="x"), "chat: false takes a prompt"),
         (_inline(scorer={"type": "exakt"}), "did you mean 'exact'?"),
         (_inline(sampling={"max_tokens": 0}), "sampling.max_tokens"),
+        (_inline(sampling={"temperature": 2.1}), "sampling.temperature"),
         (_inline(items={"search": "many"}), "items.search"),
         (_inline(block=0), "block"),
         (_inline(name=None), "name"),

@@ -326,6 +326,29 @@ def test_a_base_that_cannot_be_served_ends_the_study_and_is_tried_again(world: P
     assert [row.state for row in rows] == ["complete"] * 10
 
 
+def test_an_engine_that_served_nothing_may_be_another_next_time(world: Path, tmp_path: Path) -> None:
+    """As when it had too little memory, and its settings are changed as the message says."""
+    folder = StudyFolder(tmp_path / "out")
+
+    def search(engine: FakeEngine, settings: str) -> None:
+        config = world.with_name("other.yaml")
+        config.write_text(world.read_text() + settings)
+        run_search(plan_of(config), folder, Budget(trials=10), lambda event: None, start=lambda *_: engine)
+
+    short, other = scripted(), scripted()
+    short._fail = {0: EngineError("too little memory")}
+    other._fingerprint = "fake 2"
+    with pytest.raises(EngineError, match="too little memory"):
+        search(short, "")
+    changed = "engine: {arguments: {max_model_len: 64}}\n"
+    search(other, changed)
+    assert [row.state for row in study_rows(open_study("world", folder.storage))] == ["complete"] * 10
+    for engine, settings in ((other, ""), (scripted(), changed)):
+        engine.closed = False
+        with pytest.raises(StudyMismatch, match=r"max_model_len|fake 2 → fake 1|fake 2.*fake 1"):
+            search(engine, settings)
+
+
 def test_an_engine_error_keeps_the_trial_for_the_next_run(world: Path, tmp_path: Path) -> None:
     engine = scripted()
     engine._fail = {20: EngineError("gone")}

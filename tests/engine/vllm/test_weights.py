@@ -250,3 +250,14 @@ def test_sampled_answers_are_each_items_own(vllm_models: MakeModels, take: Take)
     assert engine.generate(prompts, Sampling(max_tokens=12, temperature=1.0, seed=6)) != together
     twice = engine.generate([prompts[0], prompts[0]], sampling)
     assert twice[0] == twice[1] == together[0]
+
+
+def test_sampled_answers_to_prompts_that_are_read_in_pieces(vllm_models: MakeModels, take: Take) -> None:
+    models = vllm_models()
+    recipe, sampling = random_recipe(models, 3), Sampling(max_tokens=12, temperature=1.0, seed=5)
+    whole = take(models, "float32")
+    pieces = take(models, "float32", {**ARGUMENTS, "max_num_batched_tokens": 48})
+    whole.apply(recipe)
+    pieces.apply(recipe)
+    prompts = [whole.encode(text) for text in TEXTS]
+    assert pieces.generate(prompts, sampling) == whole.generate(prompts, sampling)
