@@ -39,13 +39,13 @@ def load_rows(data: Data) -> list[Row]:
 
 def _joined(rows: list[Row], data: Data) -> list[Row]:
     """The rows with what the file `data.join` adds; their own fields stay, and a row may have no match there."""
-    others: dict[Any, Row] = {}
+    others: dict[str, Row] = {}
     field = str(data.id)
     for number, row in enumerate(load_rows(Data(path=data.join)), start=1):
         if field not in row:
             raise SkillError(f"row {number}: no field {field!r} (data.id) to join by", where=str(data.join))
-        others[row[field]] = row
-    return [{**others.get(row.get(field), {}), **row} for row in rows]
+        others[str(row[field])] = row  # as items are told apart: 81 is "81", too
+    return [{**others.get(str(row.get(field)), {}), **row} for row in rows]
 
 
 def _from_json(path: Path) -> list[Row]:
