@@ -66,7 +66,8 @@ def evaluate_models(
         console.print(table.terminal())
         for model, count in table.unscored.items():
             if count:
-                console.print(f"{model}: {count} answers are unscored, and count nowhere")
+                why = next(score.detail for rows in results[model].values() for score in _unscored(rows))
+                console.print(f"{model}: {count} answers are unscored, and count nowhere: {why}")
     else:
         _print(models, found, ahead)
         for model in models:

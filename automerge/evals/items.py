@@ -92,7 +92,9 @@ def _item(skill: Skill, row: Row, where: str, scorer: Scorer, templates: Templat
     if skill.data.id is None:
         identity = _sha256(json.dumps([prompt, target], ensure_ascii=False))[:16]
     elif row.get(skill.data.id) is None:
-        raise SkillError(f"no field {skill.data.id!r} (data.id); the row has: {', '.join(row)}", where=where)
+        problem = f"the field {skill.data.id!r} (data.id) is null" if skill.data.id in row else ""
+        problem = problem or f"no field {skill.data.id!r} (data.id); the row has: {', '.join(row)}"
+        raise SkillError(problem, where=where)
     else:
         identity = str(row[skill.data.id])
     return Item(identity, prompt, target, row)

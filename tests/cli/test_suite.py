@@ -57,6 +57,7 @@ def test_the_table_in_its_forms(suite: Callable[[str], Path], cli_models: Path, 
         assert [one["skills"][f"talk/{kind}"]["unscored"] for kind in "abc"] == [0, 0, 1]
         assert one["suite"] == {"total": pytest.approx(total), "a": 8.0, "b": 4.5, "c": pytest.approx(23 / 5)}
     assert "talk" in done.out and "4.600" in done.out and f"{models[0]}: 1 answers are unscored" in done.out
+    assert "no rating of 1 to 10, or several, in the judge's words: 'no comment'" in done.out
     assert Path("tables/table.md").read_text().startswith("| model | total | a | b | c |\n")
     rows = list(csv.DictReader(Path("tables/table.csv").read_text().splitlines()))
     assert [float(row["b"]) for row in rows] == [4.5, 4.5]

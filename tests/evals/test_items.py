@@ -151,6 +151,12 @@ GOOD = '{"question": "1 + 1", "answer": 2}\n'
         (GOOD, {"prompt": "{% for i in range(999999999) %}x{% endfor %}"}, "Range too big"),
         (GOOD * 2, {"data": {"path": "rows.jsonl", "id": "answer"}}, "two rows have the id '2'"),
         (GOOD, {"data": {"path": "rows.jsonl", "id": "key"}}, "no field 'key' (data.id)"),
+        (
+            '{"question": "1", "answer": 1, "id": null}',
+            {"data": {"path": "rows.jsonl", "id": "id"}},
+            "(data.id) is null",
+        ),
+        ('{"question": ' + "[" * 900 + "]" * 900 + "}", {}, "line 1: expected at most 100 levels"),
         (GOOD * 30, {}, "asked for 10 search and 5 held-out items, but there are 1"),
     ],
 )
