@@ -14,9 +14,9 @@ from automerge.config import EngineConfig
 from automerge.evals.models import evaluate_model
 from automerge.evals.store import AnswerStore
 from automerge.gate.statistics import MIN_ITEMS, Scores, as_scores, skill_difference, skill_score
-from automerge.records import Interval, ItemResult
+from automerge.records import Interval, ItemResult, Score
 from automerge.report.radar import radar
-from automerge.report.suite import SuiteTable, suite_of, suite_table
+from automerge.report.suite import SuiteTable, scores_of, suite_of, suite_table
 from automerge.report.tables import plain_table
 
 
@@ -38,6 +38,11 @@ def evaluate_models(
     suite = suite_of([skill.name for skill in loaded])
     if out is not None and suite is None:
         raise typer.BadParameter("--out is for a suite of skills, such as mt_bench")
+    if out is not None:
+        try:  # before anything is asked
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise typer.BadParameter(f"--out: cannot make the folder {out}: {error.strerror}") from error
     results: dict[str, dict[str, list[ItemResult]]] = {}
     with AnswerStore(answers) as store:
         for model in models:
@@ -61,25 +66,26 @@ def evaluate_models(
         console.print(table.terminal())
         for model, count in table.unscored.items():
             if count:
-                console.print(f"{model}: {count} answers are unscored, and count nowhere")
+                why = next(score.detail for rows in results[model].values() for score in _unscored(rows))
+                console.print(f"{model}: {count} answers are unscored, and count nowhere: {why}")
     else:
         _print(models, found, ahead)
         for model in models:
             for skill, rows in results[model].items():
                 if missing := _unscored(rows):
-                    why = missing[0].score.detail or "no reason is known"
-                    line = (
-                        f"{model}, {skill}: {len(missing)} of {len(rows)} items are unscored, and count nowhere: {why}"
-                    )
+                    what = "answers" if any(row.rounds for row in rows) else "items"
+                    count = sum(len(scores_of(row)) for row in rows)
+                    why = missing[0].detail or "no reason is known"
+                    line = f"{model}, {skill}: {len(missing)} of {count} {what} are unscored, and count nowhere: {why}"
                     make_console().print(line)
 
 
-def _unscored(rows: list[ItemResult]) -> list[ItemResult]:
-    return [row for row in rows if row.score.value is None]
+def _unscored(rows: list[ItemResult]) -> list[Score]:
+    """Of every round: an item of which one answer is scored has a score."""
+    return [score for row in rows for score in scores_of(row) if score.value is None]
 
 
 def _write(table: SuiteTable, folder: Path, most: float) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     files = {"table.md": table.markdown(), "table.csv": table.csv()}
     if len(table.columns) > 3:  # the total, and three axes
         models = {model: values[1:] for model, values in table.rows.items()}

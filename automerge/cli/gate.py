@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from automerge.cli.console import make_console
+from automerge.cli.intervals import fields
 from automerge.cli.opening import open_asked
 from automerge.cli.options import Answers, AsJson, Base, Half, ItemSeed, Serving, Skills
 from automerge.config import EngineConfig, GateRule, Margin, validate
@@ -72,10 +73,8 @@ def _as_json(result: GateResult) -> dict[str, object]:
         "gate": result.gate,
         "skill": result.skill,
         "met": result.met,
-        "estimate": result.interval.estimate,
-        "low": result.interval.low,
+        **fields(result.interval),  # two-sided, so that its lower end is the one-sided bound
         "bound": result.bound,
-        "n": result.interval.n,
         "unscored": result.unscored,
         "items_needed": result.items_needed,
     }

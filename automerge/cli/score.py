@@ -37,6 +37,10 @@ def score(
     """Score answers made elsewhere, item by item; every item of the skill needs one."""
     make_known(skill)
     loaded = load_skill(skill, folder=Path())
+    scorer = loaded.make_scorer()
+    if scorer.needs == "lm_eval" or (scorer.needs != "answer" and not items):
+        message = f"{scorer.name} asks the model itself, and not for an answer alone"
+        raise SkillError(message, where=loaded.name, hint="Use `automerge eval`.")
     if items:
         for item in load_items(loaded):
             print(json.dumps({"id": item.id, "prompt": item.prompt}, ensure_ascii=False))
@@ -44,10 +48,6 @@ def score(
     if answers is None:
         raise typer.BadParameter("expected --answers FILE, or --items to see what is asked")
     given = _read(answers)  # before items, which may come from the hub
-    scorer = loaded.make_scorer()
-    if scorer.needs != "answer":
-        message = f"{scorer.name} asks the model itself, and not for an answer alone"
-        raise SkillError(message, where=loaded.name, hint="Use `automerge eval`.")
     if loaded.rounds > 1:
         message = f"its items take {loaded.rounds} answers one after another, and a file holds one an item"
         raise SkillError(message, where=loaded.name, hint="Use `automerge eval`.")

@@ -1,6 +1,10 @@
-"""`automerge show N`: one trial's recipe, scores, gates and answers, beside those of the base."""
+"""`automerge show N`: one trial's recipe, scores, gates and answers, beside those of the base.
+
+`automerge show FILE`: the answers that eval, compare or gate kept.
+"""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,14 +22,17 @@ from automerge.study.records import Record, Row, study_rows
 
 
 def show(
-    trial: Annotated[str, typer.Argument(help="A trial's number, or a baseline's name.")],
+    trial: Annotated[str, typer.Argument(help="A trial's number, a baseline's name, or a file of eval --answers.")],
     study: StudyName = None,
     out: Out = None,
     storage: Storage = None,
     answers: Annotated[int, typer.Option(min=0, help="Answers shown a skill.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Show one trial: recipe, scores, gates, and some answers beside the base's."""
+    """Show one trial: recipe, scores, gates, and some answers beside the base's; or the answers kept in a file."""
+    if out is None and study is None and Path(trial).is_file():
+        _show_kept(Path(trial), answers, as_json)
+        return
     opened = open_existing(out, study, storage)
     rows = study_rows(opened.study)
     row, record = find_row(rows, trial)
@@ -47,6 +54,37 @@ def show(
     for skill, results in asked.items() if answers else ():
         beside = {r.item: r for r in theirs[skill]} if theirs else None
         console.print(_answer_table(skill, results[:answers], beside))
+
+
+def _show_kept(path: Path, count: int, as_json: bool) -> None:
+    """Every model of an answer store, with its answers skill by skill."""
+    with AnswerStore(path) as store:
+        names = store.names()
+        kept = {
+            checksum: {skill: store.results(checksum, skill) for skill in skills}
+            for checksum, skills in store.models().items()
+        }
+    if not kept:
+        raise StudyError("no answers are kept here", where=str(path))
+    if as_json:
+        models = [
+            {
+                "names": names.get(checksum, []),
+                "checksum": checksum,
+                "answers": {skill: [_fields(result) for result in results] for skill, results in own.items()},
+            }
+            for checksum, own in kept.items()
+        ]
+        print(json.dumps(models))
+        return
+    console = make_console()
+    for checksum, own in kept.items():
+        console.print(f"{', '.join(names.get(checksum, [])) or 'no name is kept'}, weights {checksum}")
+        for skill, results in own.items():
+            unscored = sum(result.score.value is None for result in results)
+            console.print(f"{skill}: {len(results)} answers, {unscored} unscored")
+            if count:
+                console.print(_answer_table(skill, results[:count], None))
 
 
 def _fields(result: ItemResult) -> dict[str, object]:

@@ -5,7 +5,7 @@ It knows the shape of a search space file; what its method, skills and sources a
 
 from automerge.config.closed import Closed, mistakes, validate
 from automerge.config.engine import EngineConfig
-from automerge.config.files import find_shipped, locate, read_yaml
+from automerge.config.files import find_shipped, locate, read_yaml, shipped_names
 from automerge.config.gates import GateRule, Margin
 from automerge.config.mixture import MixtureConfig
 from automerge.config.parameters import Bounds, Groups, ParameterSpace
@@ -43,5 +43,6 @@ __all__ = [
     "located",
     "mistakes",
     "read_yaml",
+    "shipped_names",
     "validate",
 ]

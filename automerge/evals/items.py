@@ -92,14 +92,16 @@ def _item(skill: Skill, row: Row, where: str, scorer: Scorer, templates: Templat
     if skill.data.id is None:
         identity = _sha256(json.dumps([prompt, target], ensure_ascii=False))[:16]
     elif row.get(skill.data.id) is None:
-        raise SkillError(f"no field {skill.data.id!r} (data.id); the row has: {', '.join(row)}", where=where)
+        problem = f"the field {skill.data.id!r} (data.id) is null" if skill.data.id in row else ""
+        problem = problem or f"no field {skill.data.id!r} (data.id); the row has: {', '.join(row)}"
+        raise SkillError(problem, where=where)
     else:
         identity = str(row[skill.data.id])
     return Item(identity, prompt, target, row)
 
 
 def _prompt(skill: Skill, row: Row, where: str, templates: Templates) -> tuple[Message, ...] | str:
-    def filled(role: str, source: str, fields: Row) -> Message:
+    def filled(role: str, source: str, fields: Row, where: str = where) -> Message:
         content = templates.render(source, fields, where)
         if not content.strip():
             raise SkillError(f"the {role} message is empty", where=where)
@@ -111,8 +113,9 @@ def _prompt(skill: Skill, row: Row, where: str, templates: Templates) -> tuple[M
             for turn in skill.turns
         )
     messages = [filled("system", skill.system, row)] if skill.system is not None else []
-    for example in skill.few_shot:
-        messages += [filled("user", skill.prompt, example), filled("assistant", skill.target, example)]
+    for number, example in enumerate(skill.few_shot, start=1):
+        place = f"{skill.name}: example {number} of few_shot"
+        messages += [filled("user", skill.prompt, example, place), filled("assistant", skill.target, example, place)]
     messages.append(filled("user", skill.prompt, row))
     if skill.chat:
         return tuple(messages)

@@ -20,6 +20,7 @@ def evaluate_model(
         refuse_outside_study(skill.scorer, skill.name)
     served = serve(model, base, serving)
     try:
+        store.keep_name(served.checksum, model)
         return {
             s.name: evaluate(served.engine, served.checksum, s, half, store, tokenizer=served.place) for s in skills
         }

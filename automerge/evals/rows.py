@@ -14,6 +14,7 @@ from automerge.errors import SkillError
 from automerge.evals.skill import Data
 
 Row = dict[str, Any]
+MOST_LEVELS = 100  # of a row: no item needs them, and what passes a row on cannot take a thousand
 
 
 def load_rows(data: Data) -> list[Row]:
@@ -39,13 +40,13 @@ def load_rows(data: Data) -> list[Row]:
 
 def _joined(rows: list[Row], data: Data) -> list[Row]:
     """The rows with what the file `data.join` adds; their own fields stay, and a row may have no match there."""
-    others: dict[Any, Row] = {}
+    others: dict[str, Row] = {}
     field = str(data.id)
     for number, row in enumerate(load_rows(Data(path=data.join)), start=1):
         if field not in row:
             raise SkillError(f"row {number}: no field {field!r} (data.id) to join by", where=str(data.join))
-        others[row[field]] = row
-    return [{**others.get(row.get(field), {}), **row} for row in rows]
+        others[str(row[field])] = row  # as items are told apart: 81 is "81", too
+    return [{**others.get(str(row.get(field)), {}), **row} for row in rows]
 
 
 def _from_json(path: Path) -> list[Row]:
@@ -75,8 +76,21 @@ def _parse(text: str, where: str) -> Any:
 def _mapping(row: Any, where: str) -> Row:
     if not isinstance(row, dict):
         raise SkillError(f"expected an object with the item's fields, got {type(row).__name__}", where=where)
+    if _levels(row, MOST_LEVELS + 1) > MOST_LEVELS:
+        raise SkillError(f"expected at most {MOST_LEVELS} levels of lists and objects", where=where)
     check_text(row, where)
     return row
+
+
+def _levels(value: Any, most: int) -> int:
+    """How deep lists and objects stand in each other, counted up to `most`."""
+    layer = [value]
+    for level in range(most):
+        inner = [list(one.values()) if isinstance(one, dict) else one for one in layer if isinstance(one, dict | list)]
+        if not inner:
+            return level
+        layer = [each for one in inner for each in one]
+    return most
 
 
 def check_text(value: Any, where: str) -> None:

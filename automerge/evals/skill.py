@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from automerge.config import Closed, validate
 from automerge.errors import ConfigError, SkillError, explained_on
 from automerge.evals.scorers import Scorer, make_scorer
-from automerge.evals.skill_files import member_of, read_use
+from automerge.evals.skill_files import member_of, members_of, read_use
 from automerge.evals.template import check_template
 from automerge.records import Sampling
 
@@ -82,7 +82,7 @@ class SamplingConfig(Closed):
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.0  # vLLM takes no higher one
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    seed: int = 0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
 
 
 class ItemCounts(Closed):
@@ -176,7 +176,7 @@ def load_skill(use: str | Path | Mapping[str, Any], *, folder: Path, name: str |
     `name` is what the study calls it; by default the file's own name. Raises ConfigError.
     """
     path, data = read_use(use, folder=folder, name=name)
-    if members := data.get("skills"):
+    if members := members_of(data, path):
         first = f"{data.get('name')}/{next(iter(members))}"
         raise ConfigError(
             f"a suite of {len(members)} skills, where one is expected: {', '.join(members)}",
@@ -190,9 +190,9 @@ def load_skill(use: str | Path | Mapping[str, Any], *, folder: Path, name: str |
 def load_skills(use: str | Path | Mapping[str, Any], *, folder: Path) -> list[Skill]:
     """The skills of a suite, each named SUITE/MEMBER; or the one skill that `use` names. Raises ConfigError."""
     path, data = read_use(use, folder=folder)
-    if not data.get("skills"):
+    if not (members := members_of(data, path)):
         return [_checked(path, data, "")]
-    return [_checked(path, member_of(data, name, path), f"{name}: ") for name in data["skills"]]
+    return [_checked(path, member_of(data, name, path), f"{name}: ") for name in members]
 
 
 def _checked(path: Path, data: Mapping[str, Any], member: str) -> Skill:

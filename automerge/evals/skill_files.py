@@ -5,12 +5,12 @@ skills: {MEMBER: {…}, …}   a suite: what its members share, and each one's o
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from automerge.config import find_shipped, read_yaml
-from automerge.errors import ConfigError
+from automerge.config import find_shipped, read_yaml, shipped_names
+from automerge.errors import ConfigError, meant
 
 LM_EVAL = "lm_eval:"  # before the name of one of lm-eval's tasks, which needs no file
 _LM_EVAL: dict[str, Any] = {"chat": False, "scorer": {"type": "lm_eval"}}
@@ -37,11 +37,19 @@ def read_use(
     return path, data
 
 
-def member_of(suite: Mapping[str, Any], member: str, path: Path) -> dict[str, Any]:
-    """One skill of a suite. Raises ConfigError for a member it does not have."""
-    members = suite["skills"]
+def members_of(suite: Mapping[str, Any], path: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The skills of a suite, each with its own keys; none where it is one skill. Raises ConfigError."""
+    members = suite.get("skills") or {}
     if not isinstance(members, Mapping) or not all(isinstance(own, Mapping) for own in members.values()):
         raise ConfigError("expected skills: {NAME: {keys of its own}, …}", where=str(path))
+    return members
+
+
+def member_of(suite: Mapping[str, Any], member: str, path: Path) -> dict[str, Any]:
+    """One skill of a suite. Raises ConfigError for a member it does not have."""
+    members = members_of(suite, path)
+    if not members:
+        raise ConfigError(f"one skill, and no suite that could have a skill {member!r}", where=str(path))
     if member not in members:
         raise ConfigError(f"the suite has no skill {member!r}; it has: {', '.join(members)}", where=str(path))
     shared = {key: value for key, value in suite.items() if key != "skills"}
@@ -66,12 +74,29 @@ def _find(use: str, folder: Path) -> tuple[Path, str | None]:
         raise ConfigError(f"expected the name or the path of a skill, got {use!r}", where=str(folder))
     if (found := _file(asked, folder)) is not None:
         return found, None
-    if asked.suffix in (".yaml", ".yml"):
-        raise ConfigError("no such skill file", where=use, hint=f"Looked in {folder}, ./evals and the current folder.")
-    suite, _, member = use.rpartition("/")
-    if not suite:
-        return find_shipped("evals", use), None
-    return _file(Path(os.path.expanduser(suite)), folder) or find_shipped("evals", suite), member
+    suite, slash, member = use.rpartition("/")
+    place = Path(os.path.expanduser(suite))
+    if place.name and asked.suffix not in (".yaml", ".yml") and (found := _file(place, folder)) is not None:
+        return found, member
+    shipped = shipped_names("evals")
+    name = suite if slash else use
+    if name in shipped or not (slash or asked.suffix in (".yaml", ".yml") or os.path.isdir(folder / asked)):
+        return find_shipped("evals", name), member if slash else None
+    raise _no_skill(use, folder, shipped)
+
+
+def _no_skill(use: str, folder: Path, shipped: Sequence[str]) -> ConfigError:
+    """The error for a path that leads to no skill."""
+    asked = folder / os.path.expanduser(use)
+    if os.path.isdir(asked):
+        files = sorted(file.name for file in asked.glob("*.y*ml"))
+        hint = f"Name a file in it: {', '.join(files)}." if files else f"Shipped skills: {', '.join(shipped)}."
+        return ConfigError("is a folder, not a skill", where=use, hint=hint)
+    files = sorted(file.name for file in asked.parent.glob("*.y*ml"))
+    near = meant(asked.name, files) or meant(use.partition("/")[0].removesuffix(asked.suffix), shipped)
+    looked = "" if folder == Path() else f"{folder}, "
+    hint = f"Looked in {looked}./evals and the current folder. Shipped skills: {', '.join(shipped)}."
+    return ConfigError(f"no such skill file{near}", where=use, hint=hint)
 
 
 def _file(asked: Path, folder: Path) -> Path | None:

@@ -3,6 +3,7 @@
     answers   what a model with given weights (checksum) said to a given prompt: written once, never changed
     scores    what a scorer made of an answer, for an item of a skill
     judged    what a judge said to a prompt: kept for ever, whatever is made of it
+    models    what those who asked called the weights
 
 One call of `write` is one transaction: after a kill, or a power cut, a block is there whole or not at all.
 """
@@ -46,14 +47,23 @@ CREATE INDEX scores_by_skill ON scores (skill, item);
 CREATE INDEX answers_by_checksum ON answers (checksum);
 """
 
-# Made where it is missing: files of this format are older than it.
-_JUDGED = """
+# Made where they are missing: files of this format are older than they.
+_LATER = (
+    """
 CREATE TABLE IF NOT EXISTS judged (
     key BLOB PRIMARY KEY,      -- sha256 of judge, prompt and parameters
     judge TEXT NOT NULL,
     words TEXT NOT NULL
 ) WITHOUT ROWID
-"""
+""",
+    """
+CREATE TABLE IF NOT EXISTS models (
+    checksum TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (checksum, name)
+) WITHOUT ROWID
+""",
+)
 
 
 class AnswerStore:
@@ -95,7 +105,8 @@ class AnswerStore:
                 where=self.where,
                 hint="It was written by another version of automerge; continue with that one.",
             )
-        self._db.execute(_JUDGED)
+        for statement in _LATER:
+            self._db.execute(statement)
 
     def close(self) -> None:
         """Closes the file. May be called twice."""
@@ -128,6 +139,11 @@ class AnswerStore:
         """Adds what a judge said, at once: another's time or money was spent on it."""
         with self._explained(), self._transaction():
             self._db.execute("INSERT OR IGNORE INTO judged VALUES (?,?,?)", (key, judge, words))
+
+    def keep_name(self, checksum: str, name: str) -> None:
+        """Adds what a model is called, for `show`."""
+        with self._explained(), self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO models VALUES (?,?)", (checksum, name))
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -202,6 +218,14 @@ class AnswerStore:
         with self._explained():
             for checksum, skill in self._db.execute(query):
                 found.setdefault(checksum, []).append(skill)
+        return found
+
+    def names(self) -> dict[str, list[str]]:
+        """What models are called, by checksum."""
+        found: dict[str, list[str]] = {}
+        with self._explained():
+            for checksum, name in self._db.execute("SELECT checksum, name FROM models ORDER BY 1, 2"):
+                found.setdefault(checksum, []).append(name)
         return found
 
     # --- shared --------------------------------------------------------------------------------------------------

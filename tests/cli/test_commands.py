@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from automerge.evals.store import AnswerStore
 from automerge.recipe import read_recipe
 from tests.cli.world import SOURCES, Done, make_world, run
 from tests.tiny import lora_of
@@ -190,6 +191,25 @@ def test_show_json(promoted: Study, automerge: Command, trial: str) -> None:
     )
 
 
+def test_show_of_the_answers_that_eval_kept(config: Path, cli_models: Path, automerge: Command) -> None:
+    models = [str(cli_models / "base"), str(cli_models / "math")]
+    skill = config.parent / "recall.yaml"
+    assert automerge("eval", *models, "--skills", skill, "--answers", "kept.db").code == 0
+    shown = automerge("show", "kept.db", "--json").json
+    assert sorted(model["names"] for model in shown) == [[name] for name in models]
+    for model in shown:
+        asked = model["answers"]["recall"]
+        assert len(asked) == 42 and all(one["prompt"] and one["score"] in (0.0, 1.0) for one in asked)
+    text = automerge("show", "kept.db", "--answers", 1)
+    assert (text.code, text.err) == (0, "")
+    assert all(f"{model['names'][0]}, weights {model['checksum']}" in text.out for model in shown)
+    assert text.out.count("recall: 42 answers, 0 unscored") == 2
+    AnswerStore(Path("empty.db")).close()
+    assert "no answers are kept here" in automerge("show", "empty.db").message
+    Path("text.db").write_text("no database at all")
+    assert "not a sound answer store" in automerge("show", "text.db").message
+
+
 # --- export and merge --------------------------------------------------------------------------------------------
 
 
@@ -360,6 +380,7 @@ def test_gate_says_yes_or_no_by_its_exit_code(config: Path, cli_models: Path, au
     same = automerge("gate", base, "--against", base, "--skills", skill, "--margin", "1%", "--json")
     assert same.code == 3 and not same.json["met"]  # 42 equal scores do not show that others would differ so little
     (told,) = same.json["gates"]
+    assert told["high"] > 0.0 and told["confidence"] == pytest.approx(0.9)  # all of what eval and compare tell
     assert told["estimate"] == 0.0 and told["low"] < told["bound"] < 0 and told["n"] == 42 < told["items_needed"]
     wide = automerge("gate", base, "--against", base, "--skills", skill, "--margin", 0.3, "--json")
     assert wide.code == 0 and wide.json["met"]

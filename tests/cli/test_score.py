@@ -107,6 +107,11 @@ def test_a_likelihood_cannot_be_scored_from_text(automerge: Command, tmp_path: P
     assert done.code == 1 and "automerge eval" in done.message
 
 
+def test_a_task_of_lm_evals_has_no_items_to_answer(automerge: Command) -> None:
+    done = automerge("score", "--skill", "lm_eval:arc_easy", "--items")
+    assert done.code == 1 and "automerge eval" in done.message
+
+
 def test_without_a_sandbox_code_is_refused_with_the_way_to_get_one(
     automerge: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

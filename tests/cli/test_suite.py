@@ -54,8 +54,10 @@ def test_the_table_in_its_forms(suite: Callable[[str], Path], cli_models: Path, 
     assert asked == 2 * 18, "36 answers, each judged once"
     total = (3 * 8 + 3 * 8 + 3 * 5 + 3 * 4 + 3 * 5 + 2 * 4) / 17
     for one in again.json:
+        assert [one["skills"][f"talk/{kind}"]["unscored"] for kind in "abc"] == [0, 0, 1]
         assert one["suite"] == {"total": pytest.approx(total), "a": 8.0, "b": 4.5, "c": pytest.approx(23 / 5)}
     assert "talk" in done.out and "4.600" in done.out and f"{models[0]}: 1 answers are unscored" in done.out
+    assert "no rating of 1 to 10, or several, in the judge's words: 'no comment'" in done.out
     assert Path("tables/table.md").read_text().startswith("| model | total | a | b | c |\n")
     rows = list(csv.DictReader(Path("tables/table.csv").read_text().splitlines()))
     assert [float(row["b"]) for row in rows] == [4.5, 4.5]
@@ -71,5 +73,8 @@ def test_one_skill_of_a_suite(suite: Callable[[str], Path], cli_models: Path, au
         assert done.json[0]["skills"]["talk/b"]["estimate"] == 1.0
         refused = automerge("eval", cli_models / "base", "--skills", name, "--out", "x")
         assert refused.code == 2 and "--out is for a suite of skills" in refused.message
+        Path("file").write_text("")
+        refused = automerge("eval", cli_models / "base", "--skills", config, "--out", "file")
+        assert refused.code == 2 and "cannot make the folder file" in refused.message and len(server.asked) == 6
         unknown = automerge("eval", cli_models / "base", "--skills", str(config.with_suffix("")) + "/z")
         assert "the suite has no skill 'z'; it has: a, b, c" in unknown.message

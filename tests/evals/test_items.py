@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from automerge.errors import SkillError
 from automerge.evals import Item, choose, prepare
 from automerge.evals.items import load_items
+from automerge.evals.rows import load_rows
+from automerge.evals.skill import Data
 from automerge.evals.template import render
 from tests.evals.helpers import loaded, skill, sums, write_rows
 
@@ -144,9 +146,17 @@ GOOD = '{"question": "1 + 1", "answer": 2}\n'
         (GOOD, {"prompt": "{{ ''.__class__ }}"}, "the template was refused"),
         (GOOD, {"prompt": "{{ '{0.__class__}'.format(question) }}"}, "the template was refused"),
         (GOOD, {"prompt": "{{ question / 2 }}"}, "the template failed: TypeError"),
+        (GOOD, {"prompt": r"{{ '\ud83d' ~ question }}"}, "the template failed: UnicodeEncodeError"),
+        (GOOD, {"few_shot": [{"question": "1 + 2"}]}, "sums: example 1 of few_shot: the template needs a field"),
         (GOOD, {"prompt": "{% for i in range(999999999) %}x{% endfor %}"}, "Range too big"),
         (GOOD * 2, {"data": {"path": "rows.jsonl", "id": "answer"}}, "two rows have the id '2'"),
         (GOOD, {"data": {"path": "rows.jsonl", "id": "key"}}, "no field 'key' (data.id)"),
+        (
+            '{"question": "1", "answer": 1, "id": null}',
+            {"data": {"path": "rows.jsonl", "id": "id"}},
+            "(data.id) is null",
+        ),
+        ('{"question": ' + "[" * 900 + "]" * 900 + "}", {}, "line 1: expected at most 100 levels"),
         (GOOD * 30, {}, "asked for 10 search and 5 held-out items, but there are 1"),
     ],
 )
@@ -170,6 +180,13 @@ def test_bad_paths(tmp_path: Path, path: str, message: str) -> None:
     (tmp_path / "rows.csv").write_text("a,b\n")
     with pytest.raises(SkillError, match=message):
         loaded(tmp_path, data={"path": path})
+
+
+def test_a_second_file_is_joined_by_ids_as_items_have_them(tmp_path: Path) -> None:
+    write_rows(tmp_path / "more.jsonl", [{"id": "1", "note": "one"}, {"id": [2], "note": "two"}])
+    write_rows(tmp_path / "rows.jsonl", [{"id": 1, "question": "1 + 1"}, {"id": [2], "question": "2 + 2"}])
+    rows = load_rows(Data(path=str(tmp_path / "rows.jsonl"), join=str(tmp_path / "more.jsonl"), id="id"))
+    assert [row["note"] for row in rows] == ["one", "two"] and rows[0]["id"] == 1
 
 
 def test_a_template_cannot_change_its_row() -> None:

@@ -48,6 +48,7 @@ def reply(kind: str, source: str, fields: dict[str, Any] | None) -> bytes:
         text = "" if fields is None else template.render(fields)
         if len(text) > MAX_TEXT:
             return _failed("limit", f"gives {len(text):,} characters, more than {MAX_TEXT:,}")
+        text.encode()  # half a surrogate pair is no text
         return json.dumps({"text": text}).encode()
     except MemoryError:
         return _failed("limit", f"takes more than {MEMORY_BYTES >> 20} MiB of memory")

@@ -71,5 +71,5 @@ class JudgeConfig(Closed):
         return self.url is None and self.model == BASE
 
     def secret(self) -> str | None:
-        """The key, where one is named and set."""
-        return os.environ.get(self.key) if self.key is not None else None
+        """The key, where one is named and set; the line end of the file it came from is no part of it."""
+        return (os.environ.get(self.key) or "").strip() or None if self.key is not None else None

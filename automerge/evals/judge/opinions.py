@@ -1,7 +1,7 @@
 """What a judge's words come to: a rating of 1 to 10, or a choice between two answers.
 
-MT-Bench takes the first [[x]] of the words, else the first [x]. Here it is the last: the verdict was asked for at the
-end, and what comes before may quote the answer.
+MT-Bench takes the first [[x]] of the words, else the first [x]. Here all of them must agree: of two that differ one may
+be quoted from the answer, before the judge's own or after it.
 """
 
 import re
@@ -14,19 +14,19 @@ _CHOICE = re.compile(r"\[\[\s*([ABC])\s*\]\]")
 
 
 def rating(words: str, fence: Fence) -> float | None:
-    """The rating in the judge's own words; None where there is none between 1 and 10."""
+    """The rating in the judge's own words; None where there is none between 1 and 10, or several that differ."""
     own = fence.outside(words)
     for form in _RATINGS:
-        if found := form.findall(own):
-            value = float(found[-1])
-            return value if LOWEST <= value <= HIGHEST else None
+        if found := {float(value) for value in form.findall(own)}:
+            value = found.pop()
+            return value if not found and LOWEST <= value <= HIGHEST else None
     return None
 
 
 def choice(words: str, fence: Fence) -> str | None:
-    """A, B or C (neither); None where the judge's own words name none."""
-    found = _CHOICE.findall(fence.outside(words))
-    return found[-1] if found else None
+    """A, B or C (neither); None where the judge's own words name none, or several."""
+    found = set(_CHOICE.findall(fence.outside(words)))
+    return found.pop() if len(found) == 1 else None
 
 
 def as_score(value: float) -> float:

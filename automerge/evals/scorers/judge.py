@@ -3,8 +3,8 @@
     single    score = (rating − 1) / 9, every answer of a conversation graded with what was said before it
     pairwise  1, ½ or 0 for a win, a tie or a loss; asked in both orders, and a tie where they do not agree
 
-What the judge says is kept for ever by judge, prompt and length, so nothing is asked twice. Words without a verdict
-leave the answer unscored.
+What the judge says is kept for ever by judge, prompt and length, so nothing is asked twice. Words without a verdict,
+or with two that differ, leave the answer unscored.
 """
 
 import functools
@@ -86,13 +86,18 @@ class Judge(Scorer):
     """See the module."""
 
     Params = JudgeParams
+    version = 2
     each_round = True
 
     def unready(self) -> str | None:
         config: JudgeConfig = self.params.judge
-        if config.key is not None and not config.secret():
+        if config.key is None:
+            return None
+        if (secret := config.secret()) is None:
             return f"the judge's key: the environment variable {config.key} is not set"
-        return None
+        # a header cannot hold it, and the error of one that tries would show it
+        fits = secret.isascii() and secret.isprintable()
+        return None if fits else f"the judge's key: {config.key} holds more than a line of ASCII"
 
     @property
     def asks_base(self) -> bool:
@@ -193,7 +198,7 @@ class Judge(Scorer):
             if reply.words is None:
                 return Score(None, reply.why)
             if (found := choice(reply.words, fence)) is None:
-                return Score(None, f"no verdict in the judge's words: {beginning(reply.words)}")
+                return Score(None, f"no verdict, or several, in the judge's words: {beginning(reply.words)}")
             verdicts.append("tie" if found == "C" else "win" if found == own else "loss")
         if verdicts[0] == verdicts[1]:
             return Score({"win": 1.0, "tie": 0.5, "loss": 0.0}[verdicts[0]], f"{verdicts[0]} in both orders")
@@ -206,5 +211,5 @@ def _rated(replies: Sequence[tuple[Reply, Fence]]) -> Score:
     if reply.words is None:
         return Score(None, reply.why)
     if (found := rating(reply.words, fence)) is None:
-        return Score(None, f"no rating of 1 to 10 in the judge's words: {beginning(reply.words)}")
+        return Score(None, f"no rating of 1 to 10, or several, in the judge's words: {beginning(reply.words)}")
     return Score(as_score(found), f"rating {found:g}")
