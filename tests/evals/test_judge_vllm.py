@@ -2,13 +2,12 @@
 
 import importlib.util
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -16,6 +15,7 @@ import pytest
 
 from automerge.engine.fake import FakeEngine
 from automerge.evals import AnswerStore, evaluate, load_skill, prepare
+from automerge.evals.judge.reply import CUT_OFF
 from automerge.records import ItemResult
 from tests.evals.helpers import serving, sums, write_rows
 from tests.ports import free_port
@@ -107,7 +107,8 @@ def test_the_server_is_stopped_and_started_mid_run(tmp_path: Path) -> None:
         thread.join(300)
         assert not thread.is_alive()
     assert blocks == [4, 8, 12, 16, 20, 24], raised
-    with closing(sqlite3.connect(tmp_path / "answers.db")) as database:
-        assert database.execute("SELECT count(*) FROM judged").fetchone() == (24,), "each was judged once"
-    # So small a model keeps to no form, so its words may hold no rating at all; but that, and nothing else, is said.
-    assert len(found) == 24 or "no rating of 1 to 10, or several, in the judge's words" in str(raised[0])
+    answered = log.read_text().count('"POST /v1/chat/completions HTTP/1.1" 200')
+    assert 24 <= answered <= 26, "each was judged once, but for two that may have been under way"
+    # So small a model keeps to no form, so its words may hold no rating at all, or be cut off; that, and nothing else.
+    told = str(raised[0]) if raised else ""
+    assert len(found) == 24 or "no rating of 1 to 10, or several, in the judge's words" in told or CUT_OFF in told
