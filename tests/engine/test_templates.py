@@ -123,4 +123,5 @@ def test_a_process_that_died_between_two_templates_is_replaced() -> None:
 
 
 def test_replies_are_plain_json() -> None:
-    assert host.reply("skill", "{{ n }}", {"n": "\ud800"}) == b'{"text": "\\ud800"}'
+    assert host.reply("skill", "{{ n }}", {"n": "\u00e9"}) == b'{"text": "\\u00e9"}'
+    assert b"surrogates not allowed" in host.reply("skill", "{{ n }}", {"n": "\ud800"})
