@@ -33,8 +33,8 @@ def run(jobs: Sequence[Job], *, threads: int | None = None) -> list[bool]:
     """
     table, parts = tables(jobs)
     sums = np.zeros((len(table.chunks), 3), np.int64)  # Σ t, Σ t · (2j + 1), whether something is not finite
-    wanted = torch.get_num_threads() if threads is None else threads
-    share_out([task for part in parts for task in _tasks(table, sums, wanted, *part)], wanted)
+    count = thread_count(threads)
+    share_out([task for part in parts for task in _tasks(table, sums, count, *part)], count)
     owners = table.chunks[:, 0]
     gathered = np.zeros((len(jobs), 3), np.int64)
     np.add.at(gathered, owners, sums)  # int64 wraps around
@@ -57,6 +57,11 @@ def _tasks(
         first = stop
 
 
+def thread_count(threads: int | None) -> int:
+    """As many as torch has, where nothing was said."""
+    return torch.get_num_threads() if threads is None else threads
+
+
 def share_out(tasks: Sequence[Callable[[], None]], threads: int | None) -> None:
     """Runs the tasks, each once, on this thread and others. Raises what a task raised."""
     numbers = itertools.count()  # the interpreter lock makes `next` safe
@@ -69,8 +74,7 @@ def share_out(tasks: Sequence[Callable[[], None]], threads: int | None) -> None:
         except BaseException as error:
             raised.append(error)
 
-    wanted = torch.get_num_threads() if threads is None else threads
-    helpers = [threading.Thread(target=work) for _ in range(min(wanted, len(tasks)) - 1)]
+    helpers = [threading.Thread(target=work) for _ in range(min(thread_count(threads), len(tasks)) - 1)]
     for helper in helpers:
         helper.start()
     work()
