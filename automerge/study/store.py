@@ -68,6 +68,8 @@ def _storage(url: str, *, make: bool) -> "RDBStorage | str":
     storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
     with storage.engine.connect() as connection:
         connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
+    if make:
+        _keep_names_unique(storage.engine)
     return storage
 
 
@@ -75,12 +77,21 @@ def _make_tables(url: str) -> None:
     """Makes or checks Optuna's tables, for which it takes several sessions. Another process may be at it too."""
     for attempt in range(TRIES):
         try:
-            RDBStorage(url).engine.dispose()
+            storage = RDBStorage(url)
+            _keep_names_unique(storage.engine)
+            storage.engine.dispose()
             return
         except (sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.OperationalError):
             if attempt == TRIES - 1:
                 raise
             time.sleep(1.0)
+
+
+def _keep_names_unique(engine: sqlalchemy.Engine) -> None:
+    """Makes the index that keeps studies' names unique, where a kill came between Optuna's table and its index: a table
+    that is there is not given its index later, and each start would add a study of the same name."""
+    studies = sqlalchemy.Table("studies", sqlalchemy.MetaData(), autoload_with=engine)
+    sqlalchemy.Index("ix_studies_study_name", studies.c.study_name, unique=True).create(engine, checkfirst=True)
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -34,9 +34,12 @@ def is_alive(pid: int) -> bool:
 
 
 def gone(*pids: int) -> bool:
-    deadline = time.monotonic() + 20
-    while any(is_alive(pid) for pid in pids):
+    """Soon, that is; on a machine with much else to do it may take a while."""
+    deadline = time.monotonic() + 120
+    while left := [pid for pid in pids if is_alive(pid)]:
         if time.monotonic() > deadline:
+            for pid in left:
+                print(Path(f"/proc/{pid}/status").read_text(), Path(f"/proc/{pid}/wchan").read_text())
             return False
         time.sleep(0.01)
     return True

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import optuna
 import pytest
 import sqlalchemy
 
@@ -50,6 +51,39 @@ def test_sqlite_storages_write_ahead(tmp_path: Path) -> None:
     with engine.connect() as connection:
         assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"
     engine.dispose()
+
+
+def test_a_start_that_ends_before_any_write_does_no_harm(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def opened(url: str, statements: int) -> bool:
+        left = iter(range(statements))
+
+        def count(connection: object, cursor: object, statement: str, *_: object) -> None:
+            reads = statement.startswith(("SELECT", "PRAGMA"))  # before a read is before the next write
+            if not reads and next(left, None) is None:
+                raise Killed
+
+        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", count)
+        try:
+            open_study("one", url, objectives=1)
+        except Killed:
+            return False
+        finally:
+            sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", count)
+        return True
+
+    statements, whole = 0, False
+    while not whole:
+        url = f"sqlite:///{tmp_path}/{statements}.db"
+        whole = opened(url, statements)
+        for _ in range(2):
+            study = open_study("one", url, objectives=1)
+        assert [found.study_name for found in optuna.get_all_study_summaries(study._storage)] == ["one"], statements
+        assert len(study.directions) == 1
+        statements += 1
+    assert statements > 15  # tables, indexes, versions and the study itself
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
