@@ -50,7 +50,6 @@ def whole_reload(model: nn.Module) -> Iterator[None]:
             del method.process_weights_after_loading
     headed = any(isinstance(layer, ParallelLMHead) for layer in model.modules())
     for embedding in embeddings:
-        if headed and not isinstance(embedding, ParallelLMHead):
-            embedding.cpu_linear = nn.functional.linear  # no copy to go stale; slow, if anybody did multiply by it
-        else:
+        embedding.cpu_linear = nn.functional.linear  # the old packed copy is let go of before there is a new one
+        if isinstance(embedding, ParallelLMHead) or not headed:  # else no copy that goes stale, and nobody multiplies
             embedding.quant_method.process_weights_after_loading(embedding)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64  # bytes: a cache line, and more than any vector's
-IDLE = 2  # blocks at most that are kept for the next loan: the last one's tensor is often still held
+IDLE = 1  # block at most is kept: an engine, whose memory is set aside, holds it from merge to merge
 
 Memory = np.ndarray[Any, np.dtype[np.uint8]]
 

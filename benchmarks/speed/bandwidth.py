@@ -9,7 +9,7 @@ from torch import Tensor
 from automerge.merge import Merge
 from automerge.merge.kernels import cpu
 from automerge.merge.kernels.job import Job
-from speed.models import SMALL, SMOLLM2, Tensors, opened, random_models, recipe_of, run
+from speed.models import SMALL, SMOLLM2, Tensors, at_first, at_new_densities, opened, random_models, recipe_of, run
 from speed.rounds import Column, Row, Section, interleaved, judge, medians, on_threads
 
 METHODS = ("dare_linear", "dare_ties", "ties", "task_arithmetic", "linear")
@@ -79,19 +79,8 @@ def _calls(base: Tensors, sources: list[dict[str, Tensor]], threads: int, moved:
         merge = Merge(recipe_of(models, method), models)
         calls[f"{method}/{KERNEL}/{threads}"] = _kernel(_batches(merge, outs), threads)
         calls[f"{method}/{WHOLE}/{threads}"] = on_threads(threads, lambda merge=merge: run(merge))  # type: ignore[misc]
-    density = 0.3
-
-    def renew() -> None:
-        nonlocal density
-        density += 0.01
-        run(Merge(recipe_of(models, "ties", part=density), models))
-
-    def first() -> None:
-        new = opened(base, sources)
-        run(Merge(recipe_of(new, "ties"), new))
-
-    calls[f"ties, new density/{WHOLE}/{threads}"] = on_threads(threads, renew)
-    calls[f"ties, first/{WHOLE}/{threads}"] = on_threads(threads, first)
+    calls[f"ties, new density/{WHOLE}/{threads}"] = on_threads(threads, at_new_densities(models, "ties"))
+    calls[f"ties, first/{WHOLE}/{threads}"] = on_threads(threads, at_first(base, sources, "ties"))
     return calls
 
 

@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,24 @@ def run(merge: Merge) -> None:
     for _ in merge.tensors():
         pass
     assert merge.checksum
+
+
+def at_new_densities(models: Models, method: str) -> Callable[[], None]:
+    """Merges with another density each time it is called."""
+    steps = count()
+
+    def renew() -> None:
+        part = 0.3 + 0.4 * (0.618034 * next(steps) % 1.0)  # never the same, and far from the last
+        run(Merge(recipe_of(models, method, part=part), models))
+
+    return renew
+
+
+def at_first(base: Tensors, sources: Iterable[Tensors], method: str) -> Callable[[], None]:
+    """Merges models that nothing is known of."""
+
+    def first() -> None:
+        new = opened(base, sources)
+        run(Merge(recipe_of(new, method), new))
+
+    return first

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from automerge.merge import Merge
-from speed.models import Tensors, opened, read_models, recipe_of, run
+from speed.models import Tensors, at_first, at_new_densities, opened, read_models, recipe_of, run
 from speed.rounds import Column, Row, Section, interleaved, judge, medians
 from tests.peers.peer import peer_python
 
@@ -98,18 +98,8 @@ def _ours(base: Tensors, sources: list[Tensors], method: str) -> dict[str, Calla
         f"{method}/": lambda: _median(lambda: run(merge)),
     }
     if method == "ties":
-        density = 0.3
-
-        def renew() -> None:
-            nonlocal density
-            density += 0.01
-            run(Merge(recipe_of(models, method, part=density), models))
-
-        def first() -> None:
-            new = opened(base, sources)
-            run(Merge(recipe_of(new, method), new))
-
-        calls |= {f"{method}/new density": lambda: _median(renew), f"{method}/first": first}
+        renew = at_new_densities(models, method)
+        calls |= {f"{method}/new density": lambda: _median(renew), f"{method}/first": at_first(base, sources, method)}
     if method.startswith("dare"):
         seed = 0
 
