@@ -110,9 +110,12 @@ def serve(methods: Mapping[str, Callable[..., Any]]) -> NoReturn:
     """The child's side: answers calls for ever. The process's arguments are those Child gave."""
     calls, lifeline = Connection(int(sys.argv[1])), int(sys.argv[2])
     threading.Thread(target=_die_with_the_parent, args=(lifeline,), daemon=True).start()
-    while True:
-        name, arguments = calls.recv()
-        calls.send(packed(methods[name], arguments))
+    try:
+        while True:
+            name, arguments = calls.recv()
+            calls.send(packed(methods[name], arguments))
+    finally:  # the parent's end, seen here first, would end this process before it has killed its group
+        os.killpg(0, signal.SIGKILL)
 
 
 def packed(method: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, ...]:

@@ -107,12 +107,13 @@ def test_close_ends_the_whole_group(child: Child) -> None:
     assert gone(child.pid, other)
 
 
+@pytest.mark.parametrize("then", ["child.call('hang', seconds=600)", "time.sleep(600)"], ids=["called", "between"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_parents_end_is_its_end(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_parents_end_is_its_end(tmp_path: Path, number: signal.Signals, then: str) -> None:
     code = (
         "import time, pathlib; from automerge.engine.child import Child\n"
         f"child = Child({MODULE!r}, pathlib.Path({str(tmp_path / 'log')!r}), {{}})\n"
-        "print(child.pid, child.call('start_another', seconds=60), flush=True); child.call('hang', seconds=600)"
+        f"print(child.pid, child.call('start_another', seconds=60), flush=True); {then}"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
