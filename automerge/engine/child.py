@@ -114,7 +114,7 @@ def serve(methods: Mapping[str, Callable[..., Any]]) -> NoReturn:
         while True:
             name, arguments = calls.recv()
             calls.send(packed(methods[name], arguments))
-    finally:  # the parent's end, seen here first, would end this process before it has killed its group
+    except (EOFError, OSError):  # the parent's end, seen here first: this process would end, and not its group
         os.killpg(0, signal.SIGKILL)
 
 
