@@ -116,6 +116,7 @@ def serve(methods: Mapping[str, Callable[..., Any]]) -> NoReturn:
             calls.send(packed(methods[name], arguments))
     except (EOFError, OSError):  # the parent's end, seen here first: this process would end, and not its group
         os.killpg(0, signal.SIGKILL)
+        raise
 
 
 def packed(method: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, ...]:
