@@ -59,7 +59,7 @@ class ResidentShare:
 
     def take(self, key: Key | None, part: Tensor) -> Tensor:
         if key is None or self._residency == "mmap":
-            return part.to(self.device)
+            return part if part.device == self.device else part.to(self.device)
         if key not in self._kept:
             self._kept[key] = self._keep(part)
         return self._kept[key].to(self.device, non_blocking=True)

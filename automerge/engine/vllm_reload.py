@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import nn
 
+from automerge.engine.vllm_linears import load_straight
+
 
 @contextmanager
 def whole_reload(model: nn.Module) -> Iterator[None]:
@@ -31,7 +33,10 @@ def whole_reload(model: nn.Module) -> Iterator[None]:
     from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
     embeddings: list[Any] = []
-    for layer in model.modules():
+    layers = list(model.modules())
+    for layer in layers:
+        if load_straight(layer):
+            continue
         method: Any = getattr(layer, "quant_method", None)
         if getattr(method, "moe_kernel", None) is not None:
             method.moe_kernel = None  # as at the first load: made anew, its weights packed
@@ -48,7 +53,7 @@ def whole_reload(model: nn.Module) -> Iterator[None]:
     finally:
         for method in methods:
             del method.process_weights_after_loading
-    headed = any(isinstance(layer, ParallelLMHead) for layer in model.modules())
+    headed = any(isinstance(layer, ParallelLMHead) for layer in layers)
     for embedding in embeddings:
         embedding.cpu_linear = nn.functional.linear  # the old packed copy is let go of before there is a new one
         if isinstance(embedding, ParallelLMHead) or not headed:  # else no copy that goes stale, and nobody multiplies

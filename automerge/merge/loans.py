@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64  # bytes: a cache line, and more than any vector's
-IDLE = 1  # block at most is kept: an engine, whose memory is set aside, holds it from merge to merge
+# Blocks that are kept at most: an engine, whose memory is set aside, holds them from merge to merge. Two, since whoever
+# asks for the next tensor may well hold the last.
+IDLE = 2
 
 Memory = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -27,12 +29,14 @@ class Pool:
     """Lends blocks, and keeps some that come back. Threads may share it."""
 
     def __init__(self) -> None:
-        self._idle: list[Memory] = []
+        self._idle: dict[
+            int, Memory
+        ] = {}  # by id; only what is atomic is done to it, since finalizers may run anywhere
 
     @property
     def idle(self) -> int:
         """Bytes that are kept for the next loans."""
-        return sum(memory.nbytes for memory in self._idle)
+        return sum(memory.nbytes for memory in list(self._idle.values()))
 
     def lend(self, size: int) -> "Loan":
         """A block of `size` bytes for the tensors of one batch."""
@@ -44,18 +48,16 @@ class Pool:
         return Loan(lent)
 
     def _kept(self, size: int) -> Memory:
-        """One that is idle and as large, or a new one; smaller ones are given to the system."""
-        while True:
-            try:
-                memory = self._idle.pop()  # finalizers run at any time, and in any thread: no look before it
-            except IndexError:
-                return np.empty(size, np.uint8)
-            if memory.nbytes >= size:
+        """The smallest that is idle and as large; or a new one, and what is too small goes back to the system."""
+        for memory in sorted(self._idle.values(), key=len):
+            if memory.nbytes >= size and self._idle.pop(id(memory), None) is not None:
                 return memory
+        self._idle.clear()
+        return np.empty(size, np.uint8)
 
     def _take_back(self, memory: Memory) -> None:
         if len(self._idle) < IDLE:
-            self._idle.append(memory)
+            self._idle[id(memory)] = memory
 
 
 POOL = Pool()  # of this process: a search's merges follow each other

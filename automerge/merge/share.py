@@ -55,18 +55,25 @@ def shared_job(job: Job, share: Share, keys: Sequence[Key | None]) -> Job:
     start, stop = part(n, share.rank, share.ranks)
     base_key, *operand_keys = keys
     operands = tuple(
-        Operand(share.take(None if operand.is_delta else key, operand.values[start:stop]), operand.is_delta)
+        Operand(share.take(None if operand.is_delta else key, _run(operand.values, start, stop)), operand.is_delta)
         for key, operand in zip(operand_keys, job.operands, strict=True)
     )
-    terms = tuple(_placed(term, share, start, stop) for term in job.plan.terms)
+    plan = job.plan
+    if any(isinstance(term.mask, Ranked) for term in plan.terms):
+        plan = replace(plan, terms=tuple(_placed(term, share, start, stop) for term in plan.terms))
     return replace(
         job,
-        plan=replace(job.plan, terms=terms),
-        base=share.take(base_key, job.base[start:stop]),
+        plan=plan,
+        base=share.take(base_key, _run(job.base, start, stop)),
         operands=operands,
-        out=job.out[start:stop],
+        out=_run(job.out, start, stop),
         segments=(Segment(0, start, stop - start),) if stop > start else (),
     )
+
+
+def _run(flat: Tensor, start: int, stop: int) -> Tensor:
+    """Elements [start, stop): hundreds of times a merge, so that a view of the whole is not made for nothing."""
+    return flat if stop - start == flat.numel() else flat[start:stop]
 
 
 def _placed(term: Term, share: Share, start: int, stop: int) -> Term:

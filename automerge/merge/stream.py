@@ -121,10 +121,8 @@ class Merge:
         Processes that share a merge must all come to its end: those that stopped would be waited for.
         """
         self.totals = []
-        batches = list(self._batches())
-        size = max((sum(self._room(name) for name in batch) for batch in batches), default=0)
-        for batch in batches:
-            loan = POOL.lend(size)
+        for batch in self._batches():
+            loan = POOL.lend(sum(self._room(name) for name in batch))
             pieces = [self._piece(name, loan) for name in batch]
             del loan
             judged = self._run(pieces)

@@ -60,6 +60,16 @@ def test_no_more_is_kept_idle_than_said() -> None:
     assert pool.idle == IDLE * (SIZE + ALIGNMENT)
 
 
+def test_the_smallest_that_is_large_enough_is_lent() -> None:
+    pool = Pool()
+    blocks = [pool.lend(size * SIZE).cut(size * SIZE, torch.uint8) for size in (3, 2)]
+    places = [block.data_ptr() for block in blocks]
+    del blocks
+    small = pool.lend(SIZE).cut(SIZE, torch.uint8)
+    large = pool.lend(3 * SIZE).cut(3 * SIZE, torch.uint8)
+    assert [large.data_ptr(), small.data_ptr()] == places
+
+
 def test_what_is_idle_is_lent_where_it_is_large_enough_and_let_go_where_not() -> None:
     pool = Pool()
     large = pool.lend(3 * SIZE).cut(3 * SIZE, torch.uint8)
@@ -77,7 +87,7 @@ def test_the_next_merge_takes_the_memory_of_the_last(family: Models, monkeypatch
     pool = Pool()
     monkeypatch.setattr(stream, "POOL", pool)
     merged(recipe_of(family, "linear"), family)
-    first = {memory.ctypes.data for memory in pool._idle}
+    first = set(pool._idle)
     assert first
     merged(recipe_of(family, "dare_linear"), family)
-    assert {memory.ctypes.data for memory in pool._idle} == first
+    assert set(pool._idle) == first

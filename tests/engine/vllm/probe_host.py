@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from automerge.engine import vllm_host, vllm_worker
 from automerge.engine.vllm_host import Host, main
+from automerge.engine.vllm_linears import load_straight
 from automerge.engine.vllm_worker import MergeWorker
 from automerge.errors import MergeError
 
@@ -41,6 +42,13 @@ class ProbedWorker(MergeWorker):
                 identity = torch.eye(width, dtype=layer.params_dtype, device=self.device)
                 found[f"{name}.weight"] = layer.quant_method.apply(layer, identity, None).t().contiguous()
         return found
+
+    def linears_loaded_straight(self) -> dict[str, bool]:
+        """Each linear layer: whether the next reload packs it straight from the merge."""
+        from vllm.model_executor.layers.linear import LinearBase
+
+        layers = self.model_runner.get_model().named_modules()
+        return {name: load_straight(layer) for name, layer in layers if isinstance(layer, LinearBase)}
 
     def count_logits(self) -> None:
         """From now on, the rows that logits are computed of."""
@@ -85,6 +93,11 @@ class ProbedHost(Host):
         """Writes what one worker serves as a safetensors file."""
         (weights,) = self._llm.collective_rpc("served_weights")
         save_file(weights, path)
+
+    def linears_loaded_straight(self) -> dict[str, bool]:
+        """See ProbedWorker."""
+        (found,) = self._llm.collective_rpc("linears_loaded_straight")
+        return dict(found)
 
     def counted_logits(self, rows: Sequence[Sequence[int]], tails: Sequence[int]) -> tuple[list[Any], int]:
         """`score`, and of how many tokens logits were computed."""

@@ -101,6 +101,20 @@ def test_twenty_recipes_in_a_row(vllm_models: MakeModels, take: Take, tmp_path: 
         equal_to_the_bit(served(engine, tmp_path / "held.safetensors"), shipped)
 
 
+def test_linears_are_packed_straight_from_the_merge(vllm_models: MakeModels, take: Take, tmp_path: Path) -> None:
+    """What spares a CPU a third of an apply is found in this vLLM, before the first reload and after another."""
+    models = vllm_models()
+    engine = take(models)
+    for number in range(2):
+        recipe = random_recipe(models, number)
+        applied = engine.apply(recipe)
+        found = engine._call("linears_loaded_straight")
+        assert len(found) == 4 * models.n_layers
+        assert all(found.values()), found
+        shipped = exported(recipe, models, tmp_path / str(number), applied.checksum)
+        equal_to_the_bit(served(engine, tmp_path / "held.safetensors"), shipped)
+
+
 def ask(engine: VllmEngine) -> tuple[list[list[int]], list[list[float]]]:
     """Greedy tokens and log-probabilities, of the same prompts twice: the second time out of the prefix cache."""
     prompts = [engine.encode(text) for text in TEXTS]
