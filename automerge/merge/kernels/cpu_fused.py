@@ -4,7 +4,8 @@ Two neighbouring 16-bit elements travel as one 32-bit word from the load to the 
 draws the random lanes, merges, and adds up the checksum, with what the next loop reads in the first-level cache. Each
 is short enough for a core to have several vectors under way; as one loop it would wait for each vector's long chain of
 operations to end. All three fetch for a later block, each another part of what it needs, so that memory is busy
-throughout. What is done to a vector is staged, and so written for the shape alone.
+throughout; the merged words go past the cache, which would read what they replace. What is done to a vector is staged,
+and so written for the shape alone.
 """
 
 from functools import cache
@@ -18,11 +19,11 @@ from automerge.merge.kernels.cpu_places import MOST, SUMS, Sums, end_sums, enter
 from automerge.merge.kernels.cpu_staged import ANY, LITERAL, Value, staged, words
 from automerge.merge.kernels.cpu_table import DROP, F16, LANES, PAIRS, Shape
 from automerge.merge.kernels.cpu_terms import Term, merged
-from automerge.merge.kernels.cpu_vectors import counted, fetch, fetch_output, lanes_of, load, store
+from automerge.merge.kernels.cpu_vectors import counted, fence, fetch, lanes_of, load, store, store_past
 from automerge.merge.kernels.cpu_words import S16, ZERO, both, inline, right, word
 from automerge.merge.kernels.cpu_words import load as load_word
 
-AHEAD = 2 * PAIRS  # words from the vector that is worked on to the one that is fetched
+AHEAD = 3 * PAIRS  # words from the vector that is worked on to the one that is fetched
 
 _word, _long = types.uint32, types.int64
 
@@ -35,8 +36,9 @@ def fused(shape: Shape) -> Any:
 
     @compiled()
     def run_chunks(tables, begin, end, found):  # type: ignore[no-untyped-def]
-        buffer = np.empty(terms * PAIRS, np.uint32)
+        buffer = np.empty((terms + 1) * PAIRS, np.uint32)
         lanes = np.int64(buffer.ctypes.data)
+        made = lanes + 4 * terms * PAIRS
         for chunk in range(begin, end):
             job, local, flat, length = tables.chunks[chunk]
             place = tables.jobs[job]
@@ -48,6 +50,7 @@ def fused(shape: Shape) -> Any:
             placed = np.int64(0)
             pair, words = flat >> 1, length // 2
             whole = words - words % LANES
+            aligned = out % (4 * LANES) == 0
             seen = fill(ZERO)
             for span in range(0, whole, MOST * LANES):
                 stop = min(span + MOST * LANES, whole)
@@ -60,9 +63,15 @@ def fused(shape: Shape) -> Any:
                             pairs = draw(spec, operands, pairs, right(word(pair + block), S16), lanes, i - block)
                             fetch_words(base, i + AHEAD)
                     for i in range(block, last, LANES):
-                        merge(spec, operands, scalars, base, out, i, lanes - 4 * block)
-                    for i in range(block, last, LANES):
-                        seen, sums = add_up(spec, operands, seen, sums, out, i)
+                        merge(spec, operands, scalars, base, made - 4 * block, i, lanes - 4 * block)
+                    if aligned:
+                        for i in range(block, last, LANES):
+                            seen, sums = add_up(spec, operands, seen, sums, made - 4 * block, i)
+                            move_past(made - 4 * block, out, i)
+                    else:
+                        for i in range(block, last, LANES):
+                            seen, sums = add_up(spec, operands, seen, sums, made - 4 * block, i)
+                            move(made - 4 * block, out, i)
                 partial, places = end_sums(sums, (stop - span) // LANES)
                 total += partial
                 placed += 2 * places + (2 * (pair + span) + 1) * partial
@@ -78,6 +87,7 @@ def fused(shape: Shape) -> Any:
             found[chunk, 0] = total
             found[chunk, 1] = placed
             found[chunk, 2] = suspicious(kind, seen) and not_finite(kind, out, words)
+        settle(ZERO)
         buffer[0] = ZERO  # it lives until here: numba does not know that its address is in use
 
     return run_chunks
@@ -111,6 +121,9 @@ fill = staged(words, _word)(lambda x: x.fill())
 see = staged(words, words, _long, _long)(lambda seen, out, i: seen | load(out, i))
 counted_from = staged(words, _word)(counted)
 fetch_words = staged(types.void, _long, _long)(fetch)
+settle = staged(types.void, _word)(fence)
+move = staged(types.void, _long, _long, _long)(lambda made, out, i: store(out, i, load(made, i)))
+move_past = staged(types.void, _long, _long, _long)(lambda made, out, i: store_past(out, i, load(made, i)))
 
 
 @staged(words, LITERAL, ANY, words, _word, _long, _long)
@@ -128,15 +141,14 @@ def merge(number: int, operands: Any, scalars: Any, base: Value, out: Value, i: 
     shape, terms = Shape.of(number), _terms(operands)
     if shape.mask != DROP:
         fetch(base, i + AHEAD)
-    fetch_output(out, i + AHEAD)
     _fetch(shape, terms[(shape.terms + 1) // 2 :], i + AHEAD)
     store(out, i, merged(shape, terms, scalars, base, i, lanes))
 
 
 @staged(types.Tuple((words, SUMS)), LITERAL, ANY, words, SUMS, _long, _long)
-def add_up(number: int, operands: Any, seen: Value, sums: Sums, out: Value, i: Value) -> tuple[Value, Sums]:
-    """With a vector that has been written: the bits that were seen, and the checksum's sums."""
-    shape, found = Shape.of(number), load(out, i)
+def add_up(number: int, operands: Any, seen: Value, sums: Sums, made: Value, i: Value) -> tuple[Value, Sums]:
+    """With a vector that has been merged: the bits that were seen, and the checksum's sums."""
+    shape, found = Shape.of(number), load(made, i)
     _fetch(shape, _terms(operands)[: (shape.terms + 1) // 2], i + AHEAD)
     return seen | found, enter_sums(sums, found)
 

@@ -5,7 +5,8 @@ one of masks.py's blocks, and the upper half of its pairs' numbers is one consta
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -123,7 +124,7 @@ def _described(jobs: Sequence[Job], segments: Array) -> tuple[dict[str, Array], 
             factors.append((term.factor, term.weight, low, high))
         for block in range(blocks + 1):
             keys.extend(mask_keys(term.mask, block) for term in plan.terms)
-        shapes.append(_shape(plan, finish, formats, {row[1:4] for row in terms[first:]}))
+        shapes.append(_shape(plan, finish, formats, (row[1:4] for row in terms[first:])))
     plans = [job.plan for job in jobs]
     addresses, kinds, deltas, masks, levels, *ranks = _columns(terms, 8, np.int64)
     factor, weight, lows, highs = _columns(factors, 4, np.float32)
@@ -168,27 +169,46 @@ def _finish(plan: Plan) -> int:
     return SUM if plan.divisor == 1.0 or fp32(plan.divisor) == 1.0 else DIVIDED
 
 
-def _shape(plan: Plan, finish: int, formats: tuple[int, int], kinds: set[tuple[int, ...]]) -> Shape | None:
+def _shape(plan: Plan, finish: int, formats: tuple[int, int], kinds: Iterable[tuple[int, ...]]) -> Shape | None:
     """The fast path's shape of a job, or None. `kinds`: the formats, whether deltas, and the masks of its terms."""
+    certain = finish == AGREED and all(term.weight > 2 * SMALLEST_DIVISOR for term in plan.terms)
+    base = plan.base if plan.base in (0.0, 1.0) else None
+    numbers = len(plan.terms), finish, base, fp32(plan.factor) != 1.0, _plain(plan), certain
+    return _shape_of(formats, frozenset(kinds), plan.operand == "weights", *numbers)
+
+
+@cache
+def _shape_of(
+    formats: tuple[int, int],
+    kinds: frozenset[tuple[int, ...]],
+    weights: bool,
+    terms: int,
+    finish: int,
+    base: float | None,
+    scaled: bool,
+    plain: bool,
+    certain: bool,
+) -> Shape | None:
+    """`base`: 0 or 1, None for other factors."""
     kind, out = formats
     operands, masks = {row[:2] for row in kinds}, {row[2] for row in kinds} - {KEEP}
     if BAND in masks:
         masks.discard(FLOOR)
-    known = len(masks) <= 1 and RANKED not in masks and plan.base in (0.0, 1.0)
+    known = len(masks) <= 1 and RANKED not in masks and base is not None
     alike = operands in ({(kind, False)}, {(F32, True)})
-    if not (known and alike and kind == out != F32 and len(plan.terms) <= MOST_FUSED):
+    if not (known and alike and kind == out != F32 and terms <= MOST_FUSED):
         return None
     return Shape(
-        terms=len(plan.terms),
+        terms=terms,
         kind=kind,
         deltas=(F32, True) in operands,
-        weights=plan.operand == "weights",
+        weights=weights,
         mask=masks.pop() if masks else KEEP,
         finish=finish,
-        base=plan.base != 0.0,
-        scaled=fp32(plan.factor) != 1.0,
-        plain=operands == {(kind, False)} and _plain(plan),
-        certain=finish == AGREED and min(term.weight for term in plan.terms) > 2 * SMALLEST_DIVISOR,
+        base=base != 0.0,
+        scaled=scaled,
+        plain=plain and operands == {(kind, False)},
+        certain=certain,
     )
 
 

@@ -32,6 +32,18 @@ def store(address: Value, index: Value, words: Value) -> None:
     address.builder.store(words.value, _at(address, index, 4, WORDS), align=2)
 
 
+def store_past(address: Value, index: Value, words: Value) -> None:
+    """The same past the cache, which would read the line first. At a multiple of a vector's bytes; see `fence`."""
+    builder = address.builder
+    written = builder.store(words.value, _at(address, index, 4, WORDS), align=4 * LANES)
+    written.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
+
+
+def fence(anything: Value) -> None:
+    """What was stored past the cache is there for other threads before what is stored from here on."""
+    anything.builder.fence("seq_cst")
+
+
 def load_numbers(address: Value, index: Value) -> tuple[Value, Value]:
     """fp32 numbers: 2i, 2i + 2, … and 2i + 1, 2i + 3, …"""
     place = _at(address, index, 8, ir.VectorType(FLOAT, 2 * LANES))
@@ -41,20 +53,11 @@ def load_numbers(address: Value, index: Value) -> tuple[Value, Value]:
 
 def fetch(address: Value, index: Value) -> None:
     """The index-th word's line into the first-level cache, wherever it is: what cannot be read is not."""
-    _prefetch(address, index, writing=False)
-
-
-def fetch_output(address: Value, index: Value) -> None:
-    """The same of a line that will be written."""
-    _prefetch(address, index, writing=True)
-
-
-def _prefetch(address: Value, index: Value, *, writing: bool) -> None:
     builder = address.builder
     kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    closest, data = I32(3), I32(1)
-    builder.call(prefetch, [_at(address, index, 4, I8), I32(int(writing)), closest, data])
+    reading, closest, data = I32(0), I32(3), I32(1)
+    builder.call(prefetch, [_at(address, index, 4, I8), reading, closest, data])
 
 
 def counted(first: Value) -> Value:
