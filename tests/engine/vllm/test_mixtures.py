@@ -18,12 +18,14 @@ from automerge.merge import open_models
 from automerge.merge.sparse.rows import rows_ref, write_rows
 from automerge.recipe import Mixture
 from automerge.records import Sampling
-from tests.engine.vllm.conftest import ARGUMENTS
+from tests.engine.vllm.conftest import ARGUMENTS, FP32_MIXTURES
 from tests.engine.vllm.test_architectures import WIDE, mean_apart
 from tests.engine.vllm.test_weights import BOUNDS, TEXTS
 from tests.merge.helpers import recipe_of
 from tests.moe.conftest import described, written
 from tests.peers.pico import pico_base, pico_fine_tune
+
+pytestmark = FP32_MIXTURES
 
 
 @pytest.mark.parametrize(
