@@ -12,9 +12,9 @@ from torch import Tensor, nn
 ATTENTION = {"q": 0, "k": 1, "v": 2}  # what a layer of all three calls its shards; others are numbered
 
 
-def load_straight(layer: Any) -> bool:
-    """Has the next reload pack the layer as soon as all of its weight is there. False, and nothing done, for what this
-    does not know: layers of other kinds, quantized, sharded among ranks, or whose weights are not packed away."""
+def packs_straight(layer: Any) -> bool:
+    """Whether `load_straight` knows the layer: none of other kinds, quantized, sharded among ranks, whose weights are
+    not packed away, or with a loader of the model's own, which may do more than to place what it is given."""
     from vllm.model_executor.layers import linear
     from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
@@ -29,26 +29,39 @@ def load_straight(layer: Any) -> bool:
         return False
     if layer.tp_size != 1 or layer.weight.numel():
         return False
+    loader = get_layerwise_info(layer).restore_metadata[0]["weight"].weight_loader
+    return getattr(loader, "__name__", "") in ("weight_loader", "weight_loader_v2")
+
+
+def load_straight(layer: Any) -> dict[Any, Tensor]:
+    """Has the next reload pack the layer when all of its weight is there. Returns where shards wait for the others.
+    A layer that is given nothing stays as it is, and vLLM says so, as in its own reload."""
+    from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
+    from vllm.model_executor.model_loader.reload.meta import to_meta_tensor
+    from vllm.model_executor.model_loader.reload.utils import get_layer_params_buffers
+
     info = get_layerwise_info(layer)
-    loaded: Any = info.restore_metadata[0]["weight"]  # as it is before it is packed
-    if getattr(loaded.weight_loader, "__name__", "") not in ("weight_loader", "weight_loader_v2"):
-        return False  # the model's own, which may do more than to place what it is given
+    described: Any = info.restore_metadata[0]["weight"]  # as it is before it is packed
     shards: dict[Any, Tensor] = {}
 
     def load(param: Tensor, weight: Tensor, shard: Any = None) -> None:
+        if not info.can_load():
+            return  # more than the layer has, which vLLM passes over too
         shards[shard] = weight
-        if sum(part.numel() for part in shards.values()) < loaded.numel():
+        if sum(part.numel() for part in shards.values()) < described.numel():
             return
         (first, *others) = (shards[key] for key in sorted(shards, key=_place))
         shards.clear()
-        whole = torch.cat([first, *others]) if others else first
-        layer.weight = nn.Parameter(whole.to(loaded.dtype).view(loaded.shape), requires_grad=False)
-        layer.quant_method.process_weights_after_loading(layer)
+        whole = torch.cat([first, *others]) if others else first.contiguous()
+        layer.weight = nn.Parameter(whole.to(described.dtype).view(described.shape), requires_grad=False)
+        layer.quant_method.process_weights_after_loading(layer)  # a bias is there: its name comes before the weight's
         info.reset()  # vLLM has nothing more to do with it
 
-    info.load_numel_total = 0  # vLLM takes it as prepared, and calls the loader that it has
+    info.kernel_tensors = get_layer_params_buffers(layer)
+    info.load_numel_total = described.numel()  # vLLM takes it as prepared, and calls the loader that it has
+    layer.weight = to_meta_tensor(described)  # models look at it to know how to load
     layer.weight.weight_loader = load
-    return True
+    return shards
 
 
 def _place(shard: Any) -> int:

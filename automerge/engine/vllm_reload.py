@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from automerge.engine.vllm_linears import load_straight
+from automerge.engine.vllm_linears import load_straight, packs_straight
 
 
 @contextmanager
@@ -33,9 +33,11 @@ def whole_reload(model: nn.Module) -> Iterator[None]:
     from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
     embeddings: list[Any] = []
+    waiting: list[dict[Any, Any]] = []
     layers = list(model.modules())
     for layer in layers:
-        if load_straight(layer):
+        if packs_straight(layer):
+            waiting.append(load_straight(layer))
             continue
         method: Any = getattr(layer, "quant_method", None)
         if getattr(method, "moe_kernel", None) is not None:
@@ -50,6 +52,8 @@ def whole_reload(model: nn.Module) -> Iterator[None]:
         method.process_weights_after_loading = lambda layer: None  # of this instance alone
     try:
         yield
+        if any(waiting):
+            raise RuntimeError("vLLM loaded a part of a linear layer's weight, and no more: it cannot serve this merge")
     finally:
         for method in methods:
             del method.process_weights_after_loading

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from automerge.engine import vllm_host, vllm_worker
 from automerge.engine.vllm_host import Host, main
-from automerge.engine.vllm_linears import load_straight
+from automerge.engine.vllm_linears import packs_straight
 from automerge.engine.vllm_worker import MergeWorker
 from automerge.errors import MergeError
 
@@ -48,7 +48,7 @@ class ProbedWorker(MergeWorker):
         from vllm.model_executor.layers.linear import LinearBase
 
         layers = self.model_runner.get_model().named_modules()
-        return {name: load_straight(layer) for name, layer in layers if isinstance(layer, LinearBase)}
+        return {name: packs_straight(layer) for name, layer in layers if isinstance(layer, LinearBase)}
 
     def count_logits(self) -> None:
         """From now on, the rows that logits are computed of."""

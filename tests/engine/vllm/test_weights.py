@@ -102,7 +102,7 @@ def test_twenty_recipes_in_a_row(vllm_models: MakeModels, take: Take, tmp_path: 
 
 
 def test_linears_are_packed_straight_from_the_merge(vllm_models: MakeModels, take: Take, tmp_path: Path) -> None:
-    """What spares a CPU a third of an apply is found in this vLLM, before the first reload and after another."""
+    """What spares a CPU a third of a reload is found in this vLLM, after one reload and after another."""
     models = vllm_models()
     engine = take(models)
     for number in range(2):
