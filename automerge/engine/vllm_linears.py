@@ -8,24 +8,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from vllm.model_executor.layers import linear
+from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
+from vllm.model_executor.model_loader.reload.meta import to_meta_tensor
+from vllm.model_executor.model_loader.reload.utils import get_layer_params_buffers
 
+KINDS = (
+    linear.ReplicatedLinear,
+    linear.ColumnParallelLinear,
+    linear.RowParallelLinear,
+    linear.MergedColumnParallelLinear,
+    linear.QKVParallelLinear,
+)
 ATTENTION = {"q": 0, "k": 1, "v": 2}  # what a layer of all three calls its shards; others are numbered
 
 
 def packs_straight(layer: Any) -> bool:
     """Whether `load_straight` knows the layer: none of other kinds, quantized, sharded among ranks, whose weights are
     not packed away, or with a loader of the model's own, which may do more than to place what it is given."""
-    from vllm.model_executor.layers import linear
-    from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
-
-    kinds = (
-        linear.ReplicatedLinear,
-        linear.ColumnParallelLinear,
-        linear.RowParallelLinear,
-        linear.MergedColumnParallelLinear,
-        linear.QKVParallelLinear,
-    )
-    if type(layer) not in kinds or type(layer.quant_method) is not linear.UnquantizedLinearMethod:
+    if type(layer) not in KINDS or type(layer.quant_method) is not linear.UnquantizedLinearMethod:
         return False
     if layer.tp_size != 1 or layer.weight.numel():
         return False
@@ -36,10 +37,6 @@ def packs_straight(layer: Any) -> bool:
 def load_straight(layer: Any) -> dict[Any, Tensor]:
     """Has the next reload pack the layer when all of its weight is there. Returns where shards wait for the others.
     A layer that is given nothing stays as it is, and vLLM says so, as in its own reload."""
-    from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
-    from vllm.model_executor.model_loader.reload.meta import to_meta_tensor
-    from vllm.model_executor.model_loader.reload.utils import get_layer_params_buffers
-
     info = get_layerwise_info(layer)
     described: Any = info.restore_metadata[0]["weight"]  # as it is before it is packed
     shards: dict[Any, Tensor] = {}

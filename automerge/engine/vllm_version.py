@@ -17,6 +17,8 @@ NEEDED = {  # what the engine calls beyond the documented LLM class
         "ParallelLMHead",
         "UnquantizedEmbeddingMethod",
     ),
+    "vllm.model_executor.model_loader.reload.meta": ("to_meta_tensor",),
+    "vllm.model_executor.model_loader.reload.utils": ("get_layer_params_buffers",),
     "vllm.model_executor.layers.linear": (
         "ReplicatedLinear",
         "ColumnParallelLinear",
