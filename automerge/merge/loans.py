@@ -29,9 +29,8 @@ class Pool:
     """Lends blocks, and keeps some that come back. Threads may share it."""
 
     def __init__(self) -> None:
-        self._idle: dict[
-            int, Memory
-        ] = {}  # by id; only what is atomic is done to it, since finalizers may run anywhere
+        # by id; only what is atomic is done to it, since finalizers run at any time
+        self._idle: dict[int, Memory] = {}
 
     @property
     def idle(self) -> int:
