@@ -15,6 +15,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from vllm.model_executor.layers.vocab_parallel_embedding import (
+    ParallelLMHead,
+    UnquantizedEmbeddingMethod,
+    VocabParallelEmbedding,
+)
+from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
 from automerge.engine.vllm_linears import load_straight, packs_straight
 
@@ -25,13 +31,6 @@ def whole_reload(model: nn.Module) -> Iterator[None]:
     if next(model.parameters()).device.type != "cpu":
         yield
         return
-    from vllm.model_executor.layers.vocab_parallel_embedding import (
-        ParallelLMHead,
-        UnquantizedEmbeddingMethod,
-        VocabParallelEmbedding,
-    )
-    from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
-
     embeddings: list[Any] = []
     waiting: list[dict[Any, Any]] = []
     layers = list(model.modules())

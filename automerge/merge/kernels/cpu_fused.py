@@ -62,16 +62,13 @@ def fused(shape: Shape) -> Any:
                         for i in range(block, last, LANES):
                             pairs = draw(spec, operands, pairs, right(word(pair + block), S16), lanes, i - block)
                             fetch_words(base, i + AHEAD)
+                    at = made - 4 * block if aligned else out
                     for i in range(block, last, LANES):
-                        merge(spec, operands, scalars, base, made - 4 * block, i, lanes - 4 * block)
-                    if aligned:
-                        for i in range(block, last, LANES):
-                            seen, sums = add_up(spec, operands, seen, sums, made - 4 * block, i)
-                            move_past(made - 4 * block, out, i)
-                    else:
-                        for i in range(block, last, LANES):
-                            seen, sums = add_up(spec, operands, seen, sums, made - 4 * block, i)
-                            move(made - 4 * block, out, i)
+                        merge(spec, operands, scalars, base, at, i, lanes - 4 * block)
+                    for i in range(block, last, LANES):
+                        seen, sums = add_up(spec, operands, seen, sums, at, i)
+                        if aligned:
+                            move_past(at, out, i)
                 partial, places = end_sums(sums, (stop - span) // LANES)
                 total += partial
                 placed += 2 * places + (2 * (pair + span) + 1) * partial
@@ -122,7 +119,6 @@ see = staged(words, words, _long, _long)(lambda seen, out, i: seen | load(out, i
 counted_from = staged(words, _word)(counted)
 fetch_words = staged(types.void, _long, _long)(fetch)
 settle = staged(types.void, _word)(fence)
-move = staged(types.void, _long, _long, _long)(lambda made, out, i: store(out, i, load(made, i)))
 move_past = staged(types.void, _long, _long, _long)(lambda made, out, i: store_past(out, i, load(made, i)))
 
 
